@@ -1,0 +1,127 @@
+"""The metrics of a step in one row."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from toolkit.callbacks import RolloutSource, StepEvent
+from toolkit.callbacks.metrics import MetricsCallback
+from toolkit.config import Metrics, load
+from toolkit.logger import Logger
+from toolkit.measure import _packed
+from toolkit.rollout import Rollout
+from toolkit.sinks.memory import MemorySink
+
+SETTINGS = load({"metrics": {"format": False, "groups": False, "policy": {"every": 2}}}).metrics
+
+
+def rollout(**changes: object) -> Rollout:
+    fields: dict[str, object] = {
+        "rewards": {"correct": [1.0, 0.0, None, 1.0]},
+        "mask": np.ones((4, 3), bool),
+        "logp": np.full((4, 3), -0.5, np.float32),
+        "timings": {"generation_s": 0.25},
+    }
+    return Rollout(**{**fields, **changes})  # type: ignore[arg-type]  # a mapping of fields has no types
+
+
+def rows(
+    *sources: RolloutSource | None, update: RolloutSource | None = None, settings: Metrics = SETTINGS
+) -> list[dict[str, object]]:
+    sink = MemorySink()
+    callback = MetricsCallback(settings)
+    with Logger([sink]) as logger:
+        for step, source in enumerate(sources):
+            callback.on_step(StepEvent(step, logger, source, update, {"loss": 0.5}, step_s=2.0))
+            logger.flush()
+    return [dict(record.values) for record in sink.records]
+
+
+def test_one_row_has_the_metrics_the_times_and_the_hosts_scalars() -> None:
+    """What the rollout gives, what the clock gives and what the loop gives stand in one record."""
+    (row,) = rows(rollout())
+    assert row["rewards/correct/mean"] == pytest.approx(2 / 3)
+    assert row["rewards/correct/coverage"] == 0.75
+    assert row["policy/entropy_mc"] == 0.5
+    assert row["throughput/tokens_per_s"] == 6.0
+    assert row["time/step_s"] == 2.0
+    assert row["time/generation_s"] == 0.25
+    assert row["trainer/loss"] == 0.5
+
+
+def test_a_family_is_measured_only_when_it_is_due() -> None:
+    """`policy` every two steps is in every second row; `format` off is in none."""
+    found = rows(rollout(), rollout(), rollout())
+    assert ["policy/entropy_mc" in row for row in found] == [True, False, True]
+    assert not any(key.startswith("format/") for row in found for key in row)
+
+
+def test_device_arrays_may_be_donated_right_after_the_step() -> None:
+    """The first step, which is measured by the worker after compiling, and the next ones, which are not, keep their values."""
+    sink = MemorySink()
+    callback = MetricsCallback(SETTINGS)
+    donate = jax.jit(lambda x: x * 0, donate_argnums=0)
+    with Logger([sink]) as logger:
+        for step in range(0, 6, 2):
+            logp = jnp.full((4, 3), -1.0 - step)
+            callback.on_step(StepEvent(step, logger, rollout(logp=logp), step_s=1.0))
+            jax.block_until_ready(donate(logp))
+            assert logp.is_deleted()
+            if step == 2:
+                logger.flush()
+    assert sink.series("policy/entropy_mc") == [(0, 1.0), (2, 3.0), (4, 5.0)]
+
+
+def test_what_the_worker_compiled_is_not_compiled_again_on_the_training_thread() -> None:
+    """The step after the worker's first measurement dispatches the same compiled function."""
+    sink = MemorySink()
+    callback = MetricsCallback(SETTINGS)
+    with Logger([sink]) as logger:
+        for step in range(4):
+            callback.on_step(StepEvent(2 * step, logger, rollout(logp=jnp.full((4, 3), -1.0), truncated=np.zeros(4, bool)), step_s=1.0))
+            logger.flush()
+            compiled = _packed._cache_size() if step == 0 else compiled
+    assert _packed._cache_size() == compiled
+
+
+def test_token_statistics_that_come_separately_replace_those_of_the_rollout() -> None:
+    """With an `update`, the policy family is of its rows, everything else of the rollout's."""
+    update = Rollout(mask=np.ones((2, 5), bool), logp=np.full((2, 5), -2.0))
+    (row,) = rows(rollout(), update=update)
+    assert row["policy/entropy_mc"] == 2.0
+    assert row["completions/length_mean"] == 3.0
+
+
+def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:
+    """A function is called off the training thread, and gives the same row."""
+    assert rows(lambda: rollout())[0]["rewards/correct/mean"] == rows(rollout())[0]["rewards/correct/mean"]
+
+
+def test_a_wrong_rollout_costs_only_its_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    """Rewards of the wrong length, now or built later, are named; the loop's own scalars are logged all the same."""
+    bad = rollout(rewards={"correct": [1.0]})
+    with caplog.at_level(logging.WARNING, logger="toolkit"):
+        found = rows(bad, lambda: bad, rollout())
+    assert [row["trainer/loss"] for row in found] == [0.5, 0.5, 0.5]
+    assert "rewards/correct/mean" not in found[0]
+    assert "rewards/correct/mean" in found[2]
+    assert any("rewards['correct'] has 1 rows, but mask has 4" in message for message in caplog.messages)
+
+
+def test_what_cannot_be_measured_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The families that lack fields are listed once in the log, each with the fields."""
+    with caplog.at_level(logging.INFO, logger="toolkit"):
+        rows(rollout(), rollout())
+    said = [message for message in caplog.messages if "lacks fields" in message]
+    assert len(said) == 1
+    assert "advantages (no advantages)" in said[0]
+    assert "sampler (no sampler_logp)" in said[0]
+
+
+def test_a_step_without_a_rollout_logs_the_hosts_scalars() -> None:
+    """A step that reuses an older rollout has a row all the same."""
+    (row,) = rows(None)
+    assert row == {"time/step_s": 2.0, "trainer/loss": 0.5}

@@ -1,0 +1,47 @@
+"""Completions to read."""
+
+from toolkit.callbacks import StepEvent
+from toolkit.callbacks.samples import SamplesCallback
+from toolkit.config import Samples
+from toolkit.logger import Logger
+from toolkit.record import Table
+from toolkit.rollout import Rollout
+from toolkit.sinks.memory import MemorySink
+
+ROLLOUT = Rollout(
+    rewards={"correct": [0.0, 1.0, None, 0.5, 0.2], "format": [0.0, 1.0, 1.0, 0.5, 0.1]},
+    prompts=["p0", "p1", "p2", "p3", "p4"],
+    completions=["c0", "c1 is longer", "c2", "c3", "c4"],
+)
+
+
+def tables(rollout: Rollout, steps: range, settings: Samples) -> list[Table]:
+    sink = MemorySink()
+    callback = SamplesCallback(settings)
+    with Logger([sink]) as logger:
+        for step in steps:
+            callback.on_step(StepEvent(step, logger, rollout))
+    return [table for _, table in sink.series("samples/completions", "samples") if isinstance(table, Table)]
+
+
+def test_the_best_and_the_worst_come_first_and_long_ones_are_cut() -> None:
+    """The first row has the highest sum of rewards, the second the lowest; a long text says how much is missing."""
+    (table,) = tables(ROLLOUT, range(1), Samples(rows=3, max_characters=5))
+    assert table.columns == ("prompt", "completion", "correct", "format")
+    assert table.rows[0] == ("p1", "c1 is [7 more characters]", 1.0, 1.0)
+    assert table.rows[1] == ("p0", "c0", 0.0, 0.0)
+    assert len(table.rows) == 3
+
+
+def test_the_step_alone_decides_which_others_are_drawn() -> None:
+    """The same step draws the same rows; asking for more rows than there are gives each once."""
+    first, again = (tables(ROLLOUT, range(1), Samples(rows=4)) for _ in range(2))
+    assert [table.rows[3] for table in first] == [table.rows[3] for table in again]
+    (every,) = tables(ROLLOUT, range(1), Samples(rows=100))
+    assert sorted(str(row[0]) for row in every.rows) == ["p0", "p1", "p2", "p3", "p4"]
+
+
+def test_samples_come_on_schedule_and_only_where_there_are_texts() -> None:
+    """Every two steps of five are three tables; a rollout without texts gives none."""
+    assert len(tables(ROLLOUT, range(5), Samples(every=2))) == 3
+    assert tables(Rollout(rewards={"a": [1.0]}), range(5), Samples()) == []

@@ -1,0 +1,231 @@
+"""The adapter on hosts made by hand: what is copied of them, whatever their shape, and the rollouts that become of it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit.callbacks.observer import Observer
+from toolkit.callbacks.trl import attach
+from toolkit.callbacks.trl_capture import Capture, unique
+from toolkit.callbacks.trl_rollout import Scored, rollout_of, text, update_of
+from toolkit.config import Config
+from toolkit.logger import Logger
+
+
+class Host:
+    """The four methods of a trainer, and one step of it."""
+
+    reward_func_names = ("score",)
+    reward_weights = torch.ones(1)
+    num_generations = 2
+    processing_class = SimpleNamespace(eos_token_id=1, pad_token_id=0)
+    model = SimpleNamespace(training=True)
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        return torch.tensor([[0.0], [1.0]])
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        self._calculate_rewards(inputs, ["a", "a"], ["b", "c"], completion_ids_list=[[5, 1], [5, 6]])
+        return {"advantages": torch.tensor([-1.0, 1.0]), "completion_mask": torch.ones(2, 2)}
+
+    def _get_per_token_logps_and_entropies(self) -> Any:
+        return torch.full((2, 2), -0.5, requires_grad=True), torch.ones(2, 2), None
+
+    def _compute_loss(self, model: Any, inputs: Any) -> str:
+        self._get_per_token_logps_and_entropies()
+        return "the loss"
+
+    def step(self) -> str:
+        return self._compute_loss(None, self._generate_and_score_completions([{}, {}]))
+
+
+class WithoutEntropy(Host):
+    def _get_per_token_logps_and_entropies(self) -> Any:
+        return torch.full((2, 2), -0.5, requires_grad=True), None
+
+
+class OfAnotherArity(Host):
+    def _get_per_token_logps_and_entropies(self) -> Any:
+        return (torch.full((2, 2), -0.5, requires_grad=True),)
+
+
+class WithMoreArguments(Host):
+    def _compute_loss(self, model: Any, inputs: Any, scale: float = 1.0) -> str:
+        return super()._compute_loss(model, inputs)
+
+    def step(self) -> str:
+        return self._compute_loss(None, self._generate_and_score_completions([{}, {}]), 2.0)
+
+
+class OfAnotherWay(Host):
+    def _compute_loss(self, model: Any, inputs: Any) -> str:
+        return "the loss"
+
+
+class WithoutRewards(Host):
+    _calculate_rewards: Any = property()  # reading it raises AttributeError, as if it were not there
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        return {"advantages": torch.tensor([-1.0, 1.0]), "completion_mask": torch.ones(2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("host", "lost", "reason"),
+    [
+        (Host, set(), None),
+        (WithoutEntropy, {"entropy"}, "entropy of tokens: WithoutEntropy did not compute it"),
+        (OfAnotherArity, {"logp", "entropy"}, "logprobs of tokens: _get_per_token_logps_and_entropies is not what"),
+        (WithMoreArguments, {"logp", "entropy"}, "logprobs of tokens: _compute_loss is not what was expected"),
+        (OfAnotherWay, {"logp", "entropy"}, "logprobs of tokens: OfAnotherWay took its first step without"),
+        (WithoutRewards, {"rewards"}, "rewards and completions: WithoutRewards has no _calculate_rewards"),
+    ],
+)
+def test_a_host_that_changed(
+    host: type[Host], lost: set[str], reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host of another shape steps as ever; what it no longer gives is named once, the rest is still observed."""
+    trainer = host()
+    capture = Capture(trainer)
+    capture.attach()
+    for _ in range(2):
+        assert trainer.step() == "the loss"
+        rollout, update = capture.take()
+        found = {name for name in ("logp", "entropy") if update and getattr(update(), name) is not None}
+        found |= {name for name in ("rewards",) if rollout and rollout().rewards}
+        assert found == {"logp", "entropy", "rewards"} - lost
+    said = [record.message for record in caplog.records]
+    assert len(said) == (reason is not None)
+    assert all(reason in line for line in said if reason)
+
+
+def test_two_observers_leave_the_host_as_it_was() -> None:
+    """Two captures of one trainer both see the step, and afterwards neither keeps anything of it."""
+    trainer = Host()
+    first, second = Capture(trainer), Capture(trainer)
+    first.attach()
+    second.attach()
+    trainer.step()
+    assert all(source is not None for capture in (first, second) for source in capture.take())
+    first.detach()
+    second.detach()
+    trainer.step()
+    assert first.take() == second.take() == (None, None)
+
+
+def test_evaluation_is_not_captured() -> None:
+    """What a host in evaluation mode generates is not a rollout."""
+    trainer = Host()
+    capture = Capture(trainer)
+    capture.attach()
+    trainer.step()
+    capture.take()
+    trainer.model = SimpleNamespace(training=False)
+    trainer._generate_and_score_completions([{}, {}])
+    assert capture.take() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["f", "g"], ("f", "g")),
+        (["f", "f", "f"], ("f", "f#2", "f#3")),
+        (["f", "f#2", "f"], ("f", "f#2", "f#3")),
+        (["total"], ("total#2",)),
+    ],
+)
+def test_names_are_unique(names: list[str], expected: tuple[str, ...]) -> None:
+    """Every reward has a name of its own, and none is called `total`."""
+    assert unique(names) == expected
+
+
+def test_text_of_messages() -> None:
+    """Text parts and missing contents of a conversation are understood, images are passed over."""
+    parts = [{"type": "image"}, {"type": "text", "text": "what is this?"}]
+    assert text([{"content": parts}, {"content": None}, {"content": "a cat"}]) == "what is this?\n\na cat"
+
+
+def scored(rewards: list[float], ids: list[list[int]]) -> Scored:
+    """One generation with its rewards."""
+    texts = ["text"] * len(ids)
+    return Scored(torch.tensor(rewards)[:, None], ("f",), torch.ones(1), 2, texts, texts, None, ids, frozenset({1}))
+
+
+def test_rewards_of_several_processes() -> None:
+    """Where rewards are of more completions than this process has, they alone are the rollout, in whole groups."""
+    rollout = rollout_of([scored([0, 1, 2, 3], [[5, 1], [5, 6]])], [{"advantages": torch.zeros(2)}])
+    assert rollout.group_size == 2
+    assert np.asarray(rollout.rewards["f"]).tolist() == [0, 1, 2, 3]
+    assert not any((rollout.mask, rollout.advantages, rollout.completions))
+
+
+def test_tokens_of_tools_are_not_completion() -> None:
+    """What a tool wrote into a completion is masked; of two generations the rows follow each other."""
+    generations = [scored([0, 1], [[5, 6, 1], [5, 1]]), scored([2, 3], [[5], [1]])]
+    tool_masks = [torch.tensor([[1, 0, 1], [1, 1, 1]]), torch.tensor([[1], [1]])]
+    rollout = rollout_of(generations, [{"advantages": torch.zeros(2), "tool_mask": mask} for mask in tool_masks])
+    assert np.asarray(rollout.mask, int).tolist() == [[1, 0, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    assert np.asarray(rollout.truncated).tolist() == [False, False, True, False]
+
+
+def test_an_update_joins_micro_batches_of_different_length() -> None:
+    """Micro-batches are padded to the longest; what one of them lacks is left out."""
+    short = {"mask": torch.ones(1, 2), "logp": torch.ones(1, 2, dtype=torch.bfloat16), "old_logp": torch.ones(1, 2)}
+    update = update_of([short, {"mask": torch.ones(1, 3), "logp": torch.ones(1, 3)}])
+    assert np.asarray(update.mask, int).tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert np.asarray(update.logp).tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert update.old_logp is None
+
+
+class Follower:
+    """What `attach` needs of a trainer."""
+
+    def __init__(self, zero: bool = True, **args: Any) -> None:
+        self.args = SimpleNamespace(output_dir="out", **args)
+        self.callbacks: list[Any] = []
+        self._zero = zero
+
+    def is_world_process_zero(self) -> bool:
+        return self._zero
+
+    def add_callback(self, callback: Any) -> None:
+        self.callbacks.append(callback)
+
+
+def test_only_the_first_process_observes() -> None:
+    """On every other process nothing is made, wrapped or written."""
+
+    def refuse(config: Config, log_dir: Path) -> Observer:
+        raise AssertionError("an observer was made")
+
+    follower: Any = Follower(zero=False)
+    observer = attach(follower, Config(), None, refuse)
+    observer.step(1)
+    observer.close()
+    assert follower.callbacks == []
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ({}, (0.2, 0.2)),
+        ({"epsilon": 0.1, "epsilon_high": None, "loss_type": "dapo"}, (0.1, 0.1)),
+        ({"epsilon": 0.1, "epsilon_high": 5.0, "loss_type": "cispo"}, (1.0, 4.0)),
+    ],
+)
+def test_clip_ranges(args: dict[str, Any], expected: tuple[float, float]) -> None:
+    """The clip range is that of the trainer's loss, CISPO's included, and the configured one where it has none."""
+    seen: list[tuple[Config, Path]] = []
+
+    def make(config: Config, log_dir: Path) -> Observer:
+        seen.append((config, log_dir))
+        return Observer(Logger(()), ())
+
+    follower: Any = Follower(**args)
+    attach(follower, Config(), None, make).close()
+    [(config, log_dir)] = seen
+    assert (config.metrics.policy.clip_low, config.metrics.policy.clip_high) == expected
+    assert log_dir == Path("out/toolkit")

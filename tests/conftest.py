@@ -1,0 +1,25 @@
+"""Strictness for every test: shapes checked by jaxtyping, no silent promotion of ranks or types in JAX."""
+
+import os
+
+# Before any library reads them: no hub, no telemetry, no threads of tokenizers after a fork.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+
+from jaxtyping import install_import_hook
+
+# The kernels, where shapes matter; a Rollout is looser by design: it also takes lists and NumPy arrays.
+with install_import_hook("toolkit.metrics", "beartype.beartype"):
+    import toolkit.measure  # noqa: F401  (it imports every kernel)
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test without its sentence."""
+    silent = [item.nodeid for item in items if not getattr(getattr(item, "function", None), "__doc__", None)]
+    if silent:
+        raise pytest.UsageError(f"each test needs a docstring that says the behaviour: {', '.join(silent)}")

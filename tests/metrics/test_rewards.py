@@ -1,0 +1,224 @@
+"""Rewards: each function's distribution, what optimisation can follow, and who gives the signal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
+from toolkit.metrics.rewards import reward_metrics, weighted_total
+
+BATCH = 12
+GROUP = np.array([0, 3, 3, 0, 3, 7, 3, 0, 9, 0, 9, 9])
+WEIGHTS = {"correct": 1.0, "format": 0.5, "length": -0.3}
+jitted = jax.jit(reward_metrics)
+Rewards = dict[str, np.ndarray]
+
+
+def measured(rewards: Rewards, mask: np.ndarray | None = None, group: np.ndarray = GROUP) -> dict[str, np.ndarray]:
+    """The family under jit; a histogram as its counts."""
+    kept = np.ones(BATCH, bool) if mask is None else mask
+    vectors = {name: jnp.asarray(reward, jnp.float32) for name, reward in rewards.items()}
+    weights = {name: jnp.float32(weight) for name, weight in WEIGHTS.items()}
+    found = jitted(vectors, weights, jnp.asarray(kept), jnp.asarray(group, jnp.int32))
+    return {key: np.asarray(value.counts if isinstance(value, Bins) else value) for key, value in found.items()}
+
+
+def draw(seed: int) -> tuple[Rewards, np.ndarray]:
+    """Three rewards, the third related to the first, each with some missing; and which rows are completions."""
+    random = np.random.default_rng(seed)
+    rewards = {name: random.normal(size=BATCH) for name in WEIGHTS}
+    rewards["length"] += rewards["correct"]
+    for reward in rewards.values():
+        reward[random.random(BATCH) < 0.15] = np.nan
+    return rewards, random.random(BATCH) < 0.9
+
+
+def total_of(rewards: Rewards) -> np.ndarray:
+    """The weighted total by a loop over completions."""
+    rows = [[WEIGHTS[name] * reward[row] for name, reward in rewards.items()] for row in range(BATCH)]
+    return np.array([np.nansum(row) if not np.isnan(row).all() else np.nan for row in rows])
+
+
+def group_means(reward: np.ndarray) -> np.ndarray:
+    """For each entry of a vector of `BATCH` the mean of its group, over what is not NaN."""
+    means = np.full(BATCH, np.nan)
+    for one in np.unique(GROUP):
+        known = (one == GROUP) & ~np.isnan(reward)
+        if known.any():
+            means[one == GROUP] = reward[known].mean()
+    return means
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_distribution_is_numpys(seed: int) -> None:
+    """Mean, spread, quantiles, coverage and histogram of each function and of the weighted total."""
+    rewards, mask = draw(seed)
+    found = measured(rewards, mask)
+    for name, reward in {**rewards, "total": total_of(rewards)}.items():
+        kept = reward[mask & ~np.isnan(reward)]
+        p10, median, p90 = np.quantile(kept, [0.1, 0.5, 0.9])
+        expected = {
+            "mean": kept.mean(), "std": kept.std(), "min": kept.min(), "max": kept.max(),
+            "median": median, "p10": p10, "p90": p90, "coverage": len(kept) / mask.sum(),
+        }  # fmt: skip
+        for quantity, value in expected.items():
+            np.testing.assert_allclose(found[f"rewards/{name}/{quantity}"], value, rtol=1e-5, err_msg=quantity)
+        counts = np.histogram(kept.astype(np.float32), np.array(SIGNED_LOG_EDGES, np.float32))[0]
+        np.testing.assert_array_equal(found[f"rewards/{name}/histogram"], counts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_within_and_between_are_numpys_and_add_up(seed: int) -> None:
+    """Law of total variance: within^2 + between^2 = std^2, for groups of any size with rewards missing."""
+    rewards, mask = draw(seed)
+    found = measured(rewards, mask)
+    for name, reward in {**rewards, "total": total_of(rewards)}.items():
+        masked = np.where(mask, reward, np.nan)
+        means = group_means(masked)
+        within, between = (found[f"rewards/{name}/{part}_std"] for part in ("within", "between"))
+        np.testing.assert_allclose(within, np.sqrt(np.nanmean((masked - means) ** 2)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(between, np.std(means[~np.isnan(masked)]), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(within**2 + between**2, found[f"rewards/{name}/std"] ** 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_signal_shares_are_covariances_and_sum_to_one(seed: int) -> None:
+    """Also where rewards are missing and a weight is negative."""
+    rewards, mask = draw(seed)
+    found = measured(rewards, mask)
+    total = np.where(mask, total_of(rewards), np.nan)
+    whole = total - group_means(total)
+    shares = []
+    for name, reward in rewards.items():
+        part = np.where(np.isnan(total), np.nan, np.nan_to_num(WEIGHTS[name] * reward))
+        own = part - group_means(part)
+        shares.append(found[f"rewards/{name}/signal_share"])
+        np.testing.assert_allclose(shares[-1], np.nanmean(own * whole) / np.nanmean(whole**2), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(sum(shares), 1.0, atol=1e-5)
+
+
+def test_signal_shares_by_hand() -> None:
+    """One reward that differs only between groups gives no signal, and one that opposes the rest a negative share."""
+    rewards = {
+        "correct": np.array([0.0, 1.0] * 6),
+        "format": np.arange(BATCH) // 2 * 10.0,
+        "length": np.array([0.0, 1.0] * 6),
+    }
+    found = measured(rewards, group=np.arange(BATCH) // 2)
+    shares = {name: float(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS}
+    # R varies within groups by 0.7 = 1 - 0.3.
+    assert shares == pytest.approx({"correct": 1 / 0.7, "format": 0.0, "length": -0.3 / 0.7}, abs=1e-5)
+
+
+def test_rewards_that_cancel_in_the_total_are_seen_to() -> None:
+    """Each function varies within groups and their total does not: there is no signal, and so no shares."""
+    opposed = np.array([0.0, 1.0] * 6)
+    rewards = {"correct": opposed, "format": 1 - 2 * opposed, "length": np.zeros(BATCH)}
+    found = measured(rewards, group=np.arange(BATCH) // 2)
+    assert found["rewards/correct/within_std"] == 0.5
+    assert found["rewards/total/within_std"] == 0
+    assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
+
+
+@pytest.mark.parametrize("reward", [0.1, 0.7, 1 / 3])
+def test_rounding_is_no_signal(reward: float) -> None:
+    """Where all rewards are equal, what is left of them after taking off their mean is not shared out."""
+    found = measured({name: np.full(BATCH, reward) for name in WEIGHTS})
+    assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
+    assert np.isnan(found["rewards/correlation/correct~format"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_correlations_are_numpys(seed: int) -> None:
+    """For each pair of functions, over the completions that have both."""
+    rewards, mask = draw(seed)
+    found = measured(rewards, mask)
+    for pair in ("correct~format", "correct~length", "format~length"):
+        first, second = (rewards[name] for name in pair.split("~"))
+        both = mask & ~np.isnan(first) & ~np.isnan(second)
+        expected = np.corrcoef(first[both], second[both])[0, 1]
+        np.testing.assert_allclose(found[f"rewards/correlation/{pair}"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_that_never_gave_a_reward_has_a_coverage_of_zero_and_no_other_value() -> None:
+    """It adds nothing to the total, and takes nothing from the others."""
+    rewards, _ = draw(0)
+    without = measured({**rewards, "format": np.zeros(BATCH)})
+    found = measured({**rewards, "format": np.full(BATCH, np.nan)})
+    own = {key: value for key, value in found.items() if key.startswith("rewards/format/")}
+    assert own.pop("rewards/format/coverage") == 0
+    assert own.pop("rewards/format/histogram").sum() == 0
+    assert own.pop("rewards/format/signal_share") == 0
+    assert all(np.isnan(value) for value in own.values()), own
+    for key in ("rewards/correct/mean", "rewards/correct/signal_share"):
+        np.testing.assert_allclose(found[key], without[key], rtol=1e-6)
+
+
+def test_a_batch_without_any_reward_has_no_values() -> None:
+    """All functions gave None: an absence and no error."""
+    found = measured({name: np.full(BATCH, np.nan) for name in WEIGHTS})
+    values = {key: value for key, value in found.items() if not key.endswith(("coverage", "histogram"))}
+    assert all(np.isnan(value) for value in values.values()), values
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+def test_what_lies_behind_the_mask_changes_nothing(garbage: float) -> None:
+    """Padding may hold any reward and group id."""
+    rewards, mask = draw(5)
+    dirty = {name: np.where(mask, reward, garbage) for name, reward in rewards.items()}
+    clean = measured(rewards, mask)
+    for key, value in measured(dirty, mask, np.where(mask, GROUP, BATCH)).items():
+        np.testing.assert_array_equal(value, clean[key], err_msg=key)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_order_of_completions_does_not_matter(seed: int) -> None:
+    """Rows may be shuffled, as long as each keeps its group."""
+    rewards, mask = draw(seed)
+    order = np.random.default_rng(seed).permutation(BATCH)
+    found = measured({name: reward[order] for name, reward in rewards.items()}, mask[order], GROUP[order])
+    for key, value in measured(rewards, mask).items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_an_infinite_reward_is_left_out() -> None:
+    """It counts against the coverage, and poisons neither its own metrics nor the total."""
+    rewards, _ = draw(1)
+    rewards["format"][:] = 1.0
+    rewards["format"][0] = np.inf
+    found = measured(rewards)
+    assert found["rewards/format/mean"] == 1
+    np.testing.assert_allclose(found["rewards/format/coverage"], 11 / 12, rtol=1e-6)
+    assert np.isfinite(found["rewards/total/mean"])
+
+
+def test_eager_and_jit_agree_and_bfloat16_is_computed_in_float32() -> None:
+    """The kernel needs no jit around it, and takes what a model computes in."""
+    rewards, mask = draw(2)
+    rounded = {name: jnp.asarray(reward, jnp.bfloat16) for name, reward in rewards.items()}
+    weights = {name: jnp.float32(weight) for name, weight in WEIGHTS.items()}
+    eager = reward_metrics(rounded, weights, jnp.asarray(mask), jnp.asarray(GROUP, jnp.int32))
+    exact = measured({name: np.asarray(reward, np.float32) for name, reward in rounded.items()}, mask)
+    for key, value in eager.items():
+        value = value.counts if isinstance(value, Bins) else value
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, exact[key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_without_groups_only_what_needs_them_is_missing() -> None:
+    """The distributions and correlations stay."""
+    vectors = {name: jnp.zeros(BATCH) for name in WEIGHTS}
+    weights = {name: jnp.float32(1) for name in WEIGHTS}
+    grouped = set(measured({name: np.zeros(BATCH) for name in WEIGHTS}))
+    ungrouped: set[str] = set()
+    jax.eval_shape(lambda: ungrouped.update(reward_metrics(vectors, weights, jnp.ones(BATCH, bool), None)))
+    assert {key.rpartition("/")[2] for key in grouped - ungrouped} == {"within_std", "between_std", "signal_share"}
+    assert ungrouped < grouped
+
+
+def test_the_weighted_total_by_hand() -> None:
+    """A function that gave nothing adds nothing; where none gave anything there is no total."""
+    rewards = {"a": jnp.array([1.0, jnp.nan, jnp.nan, 2.0]), "b": jnp.array([10.0, 10.0, jnp.nan, jnp.inf])}
+    total = weighted_total(rewards, {"a": jnp.float32(2), "b": jnp.float32(-0.5)})
+    np.testing.assert_array_equal(total, [-3.0, -5.0, np.nan, 4.0])

@@ -1,0 +1,74 @@
+"""`python -m toolkit.validate` on recorded completions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Four problems, three of them answered rightly."""
+    problems = [(f"{n}+1=", str(n + 1)) for n in range(4)]
+    data, completions = tmp_path / "sums.jsonl", tmp_path / "completions.jsonl"
+    data.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in problems))
+    answered = [(p, a if p != "0+1=" else "7") for p, a in problems]
+    text = "<reasoning>so</reasoning><answer>{}</answer>"
+    completions.write_text("".join(json.dumps({"prompt": p, "completion": text.format(a)}) + "\n" for p, a in answered))
+    return str(data), str(completions)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "toolkit.validate", *arguments]
+    return subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_json_has_accuracy_with_its_error_and_interval(files: tuple[str, str]) -> None:
+    """One object with one data set: three of four are right, all four well formatted."""
+    ended = command("--data", files[0], "--completions", files[1], "--json")
+    assert ended.returncode == 0, ended.stderr
+    (dataset,) = json.loads(ended.stdout)["datasets"]
+    assert (dataset["name"], dataset["n"], dataset["accuracy"]) == ("sums", 4, 0.75)
+    assert dataset["accuracy_se"] == pytest.approx(0.25)
+    low, high = dataset["interval"]
+    assert 0 < low < 0.75 < high < 1
+    assert dataset["format_strict"] == 1.0
+
+
+def test_a_table_is_printed_for_people(files: tuple[str, str]) -> None:
+    """Without --json the scores stand in a table."""
+    ended = command("--data", files[0], "--completions", files[1])
+    assert ended.returncode == 0
+    assert "0.7500" in ended.stdout
+
+
+@pytest.mark.parametrize(("bar", "code"), [("accuracy>=0.7", 0), ("accuracy>=0.8", 1)])
+def test_a_requirement_decides_the_exit_code(files: tuple[str, str], bar: str, code: int) -> None:
+    """0 when it holds and 1 when it does not, so that a pipeline can stop."""
+    assert command("--data", files[0], "--completions", files[1], "--require", bar).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("--require", "acuracy>=0.6"), "expected NAME>=NUMBER with a name of accuracy, format_strict"),
+        (("--require", "accuracy"), "expected NAME>=NUMBER"),
+        (("--data", "none.jsonl"), "none.jsonl: cannot be read"),
+    ],
+)
+def test_bad_use_is_two_with_a_message(files: tuple[str, str], changed: tuple[str, str], message: str) -> None:
+    """A wrong requirement and a missing file each say what was expected; there is no traceback."""
+    ended = command("--data", files[0], "--completions", files[1], *changed)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_prompt_without_a_completion_is_named(files: tuple[str, str]) -> None:
+    """Completions that do not cover the data are refused, not scored on a part."""
+    Path(files[1]).write_text('{"prompt": "0+1=", "completion": "x"}\n')
+    ended = command("--data", files[0], "--completions", files[1])
+    assert ended.returncode == 2
+    assert "3 of 4 prompts have no completion, first '1+1='" in ended.stderr

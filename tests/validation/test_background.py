@@ -1,0 +1,100 @@
+"""Validation on a thread: one at a time, the newest waits, nothing reaches the training."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.validation.policies import Echo, Failing, Gated
+from toolkit.validation.background import BackgroundValidator
+from toolkit.validation.heldout import HeldOut
+from toolkit.validation.policy import FunctionPolicy, Policy
+from toolkit.validation.runner import Report, validate
+from toolkit.validation.scorers import correctness
+
+HELDOUT = HeldOut("echo", ["1", "2"], ["1", "2"])
+
+
+def run(policy: Policy, step: int) -> Report:
+    return validate(policy, HELDOUT, {"accuracy": correctness}, policy_step=step)
+
+
+def drained(validator: BackgroundValidator) -> list[int]:
+    reports = iter(validator.poll, None)
+    return [report.policy_step for report in reports]
+
+
+def eventually(condition: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return bool(condition())
+
+
+def test_a_finished_report_is_polled_once_with_the_step_of_its_policy() -> None:
+    """Poll never waits: None first, the report when it is there, then None again."""
+    validator = BackgroundValidator(run)
+    policy = Gated()
+    assert validator.submit(5, policy)
+    assert validator.poll() is None
+    policy.gate.set()
+    validator.close()
+    assert drained(validator) == [5]
+
+
+def test_one_policy_waits_and_a_newer_one_takes_its_place() -> None:
+    """While a validation runs, of three more submitted policies only the newest is validated."""
+    validator = BackgroundValidator(run)
+    busy = Gated()
+    validator.submit(0, busy)
+    assert busy.entered.wait(30)
+    for step in (1, 2, 3):
+        assert validator.submit(step, Echo())
+    busy.gate.set()
+    validator.close()
+    assert drained(validator) == [0, 3]
+
+
+def test_a_failure_is_logged_and_the_next_validation_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """A policy that raises costs its own report only."""
+    validator = BackgroundValidator(run)
+    with caplog.at_level(logging.WARNING, logger="toolkit"):
+        validator.submit(1, Failing())
+        assert eventually(lambda: validator.complaints.count)
+        validator.submit(2, Echo())
+        validator.close()
+    assert drained(validator) == [2]
+    assert any("step 1" in message and "the server refused" in message for message in caplog.messages)
+
+
+def test_close_waits_only_as_long_as_it_was_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A validation that hangs does not keep the run from ending, and later submissions are refused."""
+    validator = BackgroundValidator(run, close_s=0.1)
+    policy = Gated()
+    validator.submit(0, policy)
+    with caplog.at_level(logging.WARNING, logger="toolkit"):
+        validator.close()
+    assert any("not finished 0.1 s after the end" in message for message in caplog.messages)
+    assert not validator.submit(1, Echo())
+    policy.gate.set()
+
+
+def test_the_snapshot_survives_the_donation_of_its_parameters() -> None:
+    """A policy submitted between steps answers with its own parameters, though the next step reuses their buffers."""
+    parameters = {"answer": jnp.arange(1000.0)}
+    policy = FunctionPolicy(lambda p, prompts: [f"<answer>{int(p['answer'][1])}</answer>"] * len(prompts), parameters)
+    gate = Gated()
+    validator = BackgroundValidator(run)
+    validator.submit(0, gate)
+    assert gate.entered.wait(30)
+    validator.submit(1, policy)
+    jax.block_until_ready(jax.jit(lambda p: {"answer": p["answer"] * 0}, donate_argnums=0)(parameters))
+    assert parameters["answer"].is_deleted()
+    gate.gate.set()
+    validator.close()
+    first, second = iter(validator.poll, None)
+    assert first.policy_step == 0
+    assert second.completions == ["<answer>1</answer>"] * 2

@@ -1,0 +1,48 @@
+"""Observability for GRPO fine-tuning: metrics, held-out validation and one logger to many backends.
+
+Nothing heavy is imported here: JAX comes with the first observer, a host or a backend with the first use of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.api import observe, watch
+    from toolkit.errors import ConfigError, RolloutError, SinkError, ToolkitError
+    from toolkit.logger import Logger
+    from toolkit.measure import measure
+    from toolkit.rollout import Rollout
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "toolkit.errors",
+    "Logger": "toolkit.logger",
+    "Rollout": "toolkit.rollout",
+    "RolloutError": "toolkit.errors",
+    "SinkError": "toolkit.errors",
+    "ToolkitError": "toolkit.errors",
+    "measure": "toolkit.measure",
+    "observe": "toolkit.api",
+    "watch": "toolkit.api",
+}
+
+__all__ = [
+    "ConfigError",
+    "Logger",
+    "Rollout",
+    "RolloutError",
+    "SinkError",
+    "ToolkitError",
+    "measure",
+    "observe",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

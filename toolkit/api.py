@@ -1,0 +1,57 @@
+"""The function-style face: one call for a loop of your own, one for a trainer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit import build
+from toolkit.callbacks.observer import Observer
+from toolkit.config import Source, load
+from toolkit.errors import ToolkitError
+from toolkit.validation.heldout import HeldOut
+from toolkit.validation.scorers import Scorer
+
+
+def observe(
+    config: Source = "grpo",
+    log_dir: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    heldout: HeldOut | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
+) -> Observer:
+    """Observe a training loop of your own: call `observer.step` after each step, and `close` at the end.
+
+    `config` is a preset's name, a YAML path, a mapping or an OmegaConf node; `overrides` change single settings, as in
+    `["metrics.format=false"]`. `log_dir` is the run's directory, `runs/<time>` by default; a directory that holds a
+    run is continued. With `heldout`, `observer.validate` scores policies on it by `scorers`, by default `accuracy` and
+    `format_strict`. Raises `ConfigError` or `SinkError` for anything that could not work later.
+    """
+    directory = Path(log_dir) if log_dir else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
+    return build.observer(load(config, overrides), directory, heldout, scorers)
+
+
+def watch(
+    trainer: Any,
+    config: Source = "grpo",
+    log_dir: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+) -> Observer:
+    """Observe a trainer of a library we know; call it before `trainer.train()`, and train as ever.
+
+    Knows TRL's `GRPOTrainer`, and of any other `transformers.Trainer` its logged scalars. The arguments are those of
+    `observe`. The observer closes when training ends.
+    """
+    modules = {base.__module__.partition(".")[0] for base in type(trainer).__mro__}
+    if "transformers" not in modules:
+        raise ToolkitError(
+            f"{type(trainer).__name__} is not a trainer that can be watched: expected a transformers.Trainer such as "
+            "TRL's GRPOTrainer. For a loop of your own use toolkit.observe"
+        )
+    from toolkit.callbacks.trl import attach  # imports the host, which is there: the trainer is one of its objects
+
+    return attach(trainer, load(config, overrides), log_dir, build.observer)

@@ -1,0 +1,129 @@
+"""`Observer`: what a training loop or a host adapter talks to. It never waits, and never raises into the training."""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from toolkit.callbacks import Callback, RolloutSource, StepEvent
+from toolkit.callbacks.validation import ValidationCallback
+from toolkit.logger import Complaints, Logger
+from toolkit.validation.policy import Policy
+
+
+class Observer:
+    """Hands each step to the callbacks, keeps the time, and closes everything at the end; a context manager.
+
+    All methods belong to the training thread. What a callback raises is logged once and counted. `log_dir` is the
+    run's directory.
+    """
+
+    def __init__(
+        self,
+        logger: Logger,
+        callbacks: Sequence[Callback],
+        validation: ValidationCallback | None = None,
+        log_dir: Path | None = None,
+    ) -> None:
+        self.logger = logger
+        self.log_dir = log_dir
+        self.overhead_s = 0.0
+        self._callbacks = [*callbacks, validation] if validation else list(callbacks)
+        self._validation = validation
+        self._complaints = Complaints()
+        self._started: float | None = None
+        self._last_step: float | None = None
+        self._overhead_before = 0.0
+        self._closed = False
+        atexit.register(self.close)
+
+    def step(
+        self,
+        step: int,
+        rollout: RolloutSource | None = None,
+        *,
+        update: RolloutSource | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A training step ended: measure its rollout and log it, with the loop's own scalars in `values`.
+
+        Call it after the jitted step returned and before the next one is called, which may donate the rollout's
+        arrays; `StepEvent` says what `update` is for.
+        """
+        with self._costed():
+            event = self._event(step, rollout, update, values or {})
+            for callback in self._callbacks:
+                self._guarded(type(callback).__name__, step, callback.on_step, event)
+
+    def log(self, step: int, values: Mapping[str, Any], stream: str = "train") -> None:
+        """Log values of your own, by key."""
+        with self._costed():
+            self.logger.log(step, values, stream=stream)
+
+    def validate(self, step: int, policy: Policy, *, always: bool = False) -> bool:
+        """Validate the policy after `step` updates on held-out data, if that is due or `always`; True if it was taken.
+
+        The snapshot is taken now, the rest happens on a thread; the result is logged at `step` when it is there.
+        """
+        if self._validation is None:
+            return False
+        with self._costed():
+            taken = self._guarded("validation", step, self._validation.submit, step, policy, always)
+        return bool(taken)
+
+    def close(self) -> None:
+        """Finish the last validation, write everything and close the sinks. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        for callback in self._callbacks:
+            self._guarded(type(callback).__name__, -1, callback.close)
+        self.logger.close()
+
+    @property
+    def overhead_fraction(self) -> float:
+        """The share of the time since the first call that the observer took on the training thread."""
+        elapsed = time.perf_counter() - self._started if self._started is not None else 0.0
+        return self.overhead_s / elapsed if elapsed > 0 else 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _event(
+        self, step: int, rollout: RolloutSource | None, update: RolloutSource | None, values: Mapping[str, Any]
+    ) -> StepEvent:
+        now = time.perf_counter()
+        step_s = now - self._last_step if self._last_step is not None else None
+        overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
+        self._last_step = now
+        return StepEvent(
+            step, self.logger, rollout, update, values, step_s, overhead_s, self.overhead_fraction
+        )
+
+    def _guarded(self, who: str, step: int, hook: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return hook(*arguments)
+        except Exception as error:  # an observer must not harm the run, whatever a callback of anyone's raises
+            self._complaints.add(f"{who} at step {step}", error)
+            return None
+
+    @contextmanager
+    def _costed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        if self._started is None:
+            self._started = started
+        try:
+            yield
+        finally:
+            self.overhead_s += time.perf_counter() - started

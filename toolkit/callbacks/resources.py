@@ -1,0 +1,74 @@
+"""What the run and its observer take of the machine."""
+
+from __future__ import annotations
+
+import psutil
+
+from toolkit.callbacks import StepEvent
+from toolkit.config import Family
+from toolkit.measure import compilations
+
+
+class MemoryCallback:
+    """Logs to the `system` stream.
+
+    | key | what |
+    |---|---|
+    | `memory/host_rss_bytes` | resident memory of this process now |
+    | `memory/host_rss_bytes_mean`, `_peak` | over the times it was looked at |
+    """
+
+    def __init__(self, settings: Family) -> None:
+        self._settings = settings
+        self._process = psutil.Process()
+        self._sum = self._peak = 0
+        self._looks = 0
+
+    def on_step(self, event: StepEvent) -> None:
+        """Look at the memory when it is due."""
+        if event.step % self._settings.every:
+            return
+        rss = self._process.memory_info().rss
+        self._looks += 1
+        self._sum += rss
+        self._peak = max(self._peak, rss)
+        memory = {"host_rss_bytes": rss, "host_rss_bytes_mean": self._sum / self._looks, "host_rss_bytes_peak": self._peak}
+        event.logger.log(event.step, {"memory": memory}, stream="system")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class HealthCallback:
+    """Logs to the `system` stream what the observer costs and what it lost.
+
+    | key | what |
+    |---|---|
+    | `observer/overhead_s` | seconds of the training thread in the last step |
+    | `observer/overhead_fraction` | share of all time since the first step |
+    | `observer/queue_depth`, `observer/dropped` | rows waiting now, rows dropped so far |
+    | `observer/sink_failures`, `observer/bad_values` | failed writes, values that could not be read, so far |
+    | `observer/compilations` | shapes that `measure` was compiled for so far |
+    """
+
+    def __init__(self, settings: Family) -> None:
+        self._settings = settings
+
+    def on_step(self, event: StepEvent) -> None:
+        """Log the counters when they are due."""
+        if event.step % self._settings.every:
+            return
+        health = event.logger.health
+        values = {
+            "overhead_s": event.overhead_s,
+            "overhead_fraction": event.overhead_fraction,
+            "queue_depth": health.queue_depth,
+            "dropped": health.dropped,
+            "sink_failures": health.sink_failures,
+            "bad_values": health.bad_values,
+            "compilations": compilations(),
+        }
+        event.logger.log(event.step, {"observer": values}, stream="system")
+
+    def close(self) -> None:
+        """Nothing to close."""

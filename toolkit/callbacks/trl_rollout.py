@@ -1,0 +1,123 @@
+"""What was copied from TRL's trainer, put together to the rollout of a step: on the worker thread, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from toolkit.rollout import Rollout
+
+Tensors: TypeAlias = dict[str, Any]
+"""Tensors of torch by the names of a rollout's fields, and `tool_mask`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The completions of one generation and what the reward functions gave for them, as TRL handed them over.
+
+    `rewards` [rows, functions] are of all processes and NaN where there is none, everything else is of this one.
+    `ids` are each completion's tokens, and `ends` those that end one.
+    """
+
+    rewards: Any
+    names: tuple[str, ...]
+    weights: Any
+    group_size: int
+    prompts: Sequence[Any]
+    completions: Sequence[Any]
+    references: Sequence[Any] | None
+    ids: Sequence[Sequence[int]]
+    ends: frozenset[int]
+
+
+def rollout_of(scored: Sequence[Scored], generated: Sequence[Tensors]) -> Rollout:
+    """The rollout of a step from its generations; most steps have one.
+
+    With several processes it has the rewards of all and nothing else: rows of the first alone would not match them.
+    """
+    own = _stacked(generated)
+    tool_mask = own.pop("tool_mask", None)
+    if not scored:
+        return Rollout(**own)
+    rewards = _rewards(scored)
+    ids = [tokens for generation in scored for tokens in generation.ids]
+    if len(ids) != len(next(iter(rewards["rewards"].values()))):
+        return Rollout(**rewards)
+    return Rollout(**rewards, **own, **_texts(scored), **_tokens(ids, scored[0].ends, tool_mask))
+
+
+def update_of(passes: Sequence[Tensors]) -> Rollout:
+    """The token statistics of one optimiser step, of all its micro-batches.
+
+    TRL has an old policy only where a generation serves several steps; elsewhere the ratio is 1 and is left out.
+    """
+    found = _stacked(passes)
+    mask = found.pop("mask") * found.pop("tool_mask", 1)
+    return Rollout(mask=mask.astype(bool), **found)
+
+
+def _rewards(scored: Sequence[Scored]) -> dict[str, Any]:
+    matrix = np.concatenate([_host(generation.rewards) for generation in scored])
+    last = scored[-1]
+    return {
+        "rewards": dict(zip(last.names, matrix.T, strict=True)),
+        "weights": dict(zip(last.names, _host(last.weights).tolist(), strict=True)),
+        "group_size": last.group_size,
+    }
+
+
+def _texts(scored: Sequence[Scored]) -> dict[str, Any]:
+    texts = {
+        "prompts": [text(prompt) for generation in scored for prompt in generation.prompts],
+        "completions": [text(completion) for generation in scored for completion in generation.completions],
+    }
+    if scored[0].references is not None:
+        texts["references"] = [str(answer) for generation in scored for answer in generation.references or ()]
+    return texts
+
+
+def text(entry: Any) -> str:
+    """A prompt or a completion as text; of a conversation, what its messages say, a line each."""
+    if isinstance(entry, str):
+        return entry
+    contents = [message.get("content") or "" for message in entry]
+    return "\n".join(content if isinstance(content, str) else _text_of_parts(content) for content in contents)
+
+
+def _text_of_parts(parts: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(str(part.get("text") or "") for part in parts)
+
+
+def _tokens(ids: Sequence[Sequence[int]], ends: frozenset[int], tool_mask: np.ndarray | None) -> dict[str, Any]:
+    """Which tokens are completion, and which completions were cut off.
+
+    From the tokens, as TRL's own mask lacks the truncated completions under `mask_truncated_completions`.
+    """
+    lengths = np.array([len(tokens) for tokens in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    if tool_mask is not None:
+        mask &= tool_mask[:, : mask.shape[1]].astype(bool)
+    return {"mask": mask, "truncated": np.array([tokens[-1] not in ends for tokens in ids])}
+
+
+def _stacked(batches: Sequence[Tensors]) -> dict[str, Any]:
+    """The tensors that every batch has, on the host, one batch below the other."""
+    shared = set(batches[0]).intersection(*batches) if batches else set()
+    return {name: _below([_host(batch[name]) for batch in batches]) for name in sorted(shared)}
+
+
+def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts below each other, those with a time axis padded with zeros to the longest."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    time = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, time - part.shape[1]))) for part in parts])
+
+
+def _host(tensor: Any) -> np.ndarray:
+    """The tensor as NumPy, in float32: NumPy has no bfloat16."""
+    array: np.ndarray = tensor.cpu().float().numpy()
+    return array

@@ -1,0 +1,1 @@
+"""Ready-made views of a run: what a backend shows before anyone has arranged a chart."""

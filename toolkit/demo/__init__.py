@@ -1,0 +1,1 @@
+"""A GRPO fine-tuning of a small Flax model that learns two-digit sums within minutes on two CPU cores."""

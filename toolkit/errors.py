@@ -1,0 +1,24 @@
+"""Every error this package raises on purpose; each message says what was wrong, where, and what to do."""
+
+
+class ToolkitError(Exception):
+    """The root of the tree: catch it to catch everything below."""
+
+
+class ConfigError(ToolkitError):
+    """A configuration that cannot be used: raised before training starts, never during it."""
+
+
+class RolloutError(ToolkitError):
+    """Arrays of one step that do not fit together, or can no longer be read."""
+
+
+class SinkError(ToolkitError):
+    """A configured backend that cannot start: raised before training starts."""
+
+
+class MissingExtra(ToolkitError):
+    """An optional library is needed and not installed; the message has the pip line."""
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(f"{need}: pip install 'grpo-toolkit[{extra}]'")

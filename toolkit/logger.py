@@ -1,0 +1,250 @@
+"""The shared logger: a bounded queue, one worker thread, and the sinks that only this thread touches."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from toolkit import shutdown
+from toolkit.record import Histogram, HParams, Record, Table, Text, Value
+from toolkit.sinks import Sink
+
+Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+Processor: TypeAlias = Callable[[Record], Record | None]
+
+_log = logging.getLogger("toolkit")
+_FAILURES_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the logger itself went through: rows waiting, rows dropped, failed writes, values it could not read."""
+
+    queue_depth: int
+    dropped: int
+    sink_failures: int
+    bad_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    stream: str
+    step: int
+    policy_step: int
+    time: float
+    values: Values
+
+
+class Logger:
+    """Takes rows from any thread and hands them to its sinks in order, on a thread of its own.
+
+    `log` never blocks and never raises; when more than `capacity` rows wait, new ones are dropped and counted. What
+    was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
+    it too. A sink that raises is tried again at the next row and left out after three failures in a row, while the
+    others go on. The worker sleeps `burst_s` seconds before it works: short bursts of Python leave the training
+    thread the interpreter, where a steady trickle would make each of its calls wait.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        processors: Sequence[Processor] = (),
+        *,
+        capacity: int = 10_000,
+        burst_s: float = 0.05,
+        close_s: float = 30.0,
+    ) -> None:
+        self._outlets = [_Outlet(sink) for sink in sinks]
+        self._processors = tuple(processors)
+        self._capacity = capacity
+        self._burst_s = burst_s
+        self._close_s = close_s
+        self._queue: queue.SimpleQueue[_Row | threading.Event] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        self._closing = False
+        self._dropped = 0
+        self._complaints = Complaints()
+        self._worker = threading.Thread(target=self._work, name="toolkit-logger", daemon=True)
+        self._worker.start()
+        atexit.register(self.close)
+        shutdown.on_sigterm(self.close)
+
+    def log(self, step: int, values: Values, *, stream: str = "train", policy_step: int | None = None) -> None:
+        """Queue one row: `values` by key, or a function that returns them and is called on the worker thread.
+
+        Nested mappings become keys with slashes. A number may be Python's, NumPy's, JAX's or torch's: what can change
+        in place is copied here, and the worker fetches it. `policy_step` is the step of the policy that was measured,
+        if that is not `step`.
+        """
+        if self._closing or self._queue.qsize() >= self._capacity:
+            self._dropped += 1
+            return
+        try:
+            held = values if callable(values) else _held(values)
+        except Exception as error:  # anything can be passed here, and nothing may be raised into the training
+            self._complaints.add(f"values logged at step {step}", error)
+            return
+        self._queue.put(_Row(stream, step, step if policy_step is None else policy_step, time.time(), held))
+
+    def flush(self, timeout_s: float = 30.0) -> bool:
+        """Wait until everything logged so far is written; False when `timeout_s` was too short for it."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        self._hurry.set()
+        return reached.wait(timeout_s)
+
+    def close(self) -> None:
+        """Write what was logged, close the sinks and end the thread. Idempotent; waits at most `close_s` seconds."""
+        if self._closing:
+            return
+        self._closing = True
+        atexit.unregister(self.close)
+        shutdown.forget(self.close)
+        self._queue.put(threading.Event())
+        self._hurry.set()
+        self._worker.join(self._close_s)
+        if self._worker.is_alive():
+            _log.error("a sink did not finish in %g s: %d rows are not written", self._close_s, self._queue.qsize())
+        if self._dropped:
+            _log.warning("%d rows were dropped: the queue of %d rows was full", self._dropped, self._capacity)
+
+    @property
+    def health(self) -> Health:
+        """The counters of this moment."""
+        failures = sum(outlet.failures for outlet in self._outlets)
+        return Health(self._queue.qsize(), self._dropped, failures, self._complaints.count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        while not (self._closing and self._queue.empty()):
+            waiting = self._queue.get()
+            self._hurry.wait(self._burst_s)
+            self._hurry.clear()
+            self._deliver(waiting)
+            for _ in range(self._queue.qsize()):
+                self._deliver(self._queue.get())
+        for outlet in self._outlets:
+            outlet.close()
+
+    def _deliver(self, waiting: _Row | threading.Event) -> None:
+        if isinstance(waiting, threading.Event):
+            waiting.set()
+            return
+        record = self._record(waiting)
+        if record is not None:
+            for outlet in self._outlets:
+                outlet.write(record)
+
+    def _record(self, row: _Row) -> Record | None:
+        """The row with host values, after the processors; None when it came to nothing."""
+        try:
+            values = row.values() if callable(row.values) else row.values
+            record: Record | None = Record(
+                row.stream, row.step, row.policy_step, row.time, self._host_values(values)
+            )
+            for process in self._processors:
+                if record is not None:
+                    record = process(record)
+        except Exception as error:  # a user's function or processor may raise anything; the thread must go on
+            self._complaints.add(f"the {row.stream} row of step {row.step}", error)
+            return None
+        return record
+
+    def _host_values(self, values: Mapping[str, Any]) -> dict[str, Value]:
+        host: dict[str, Value] = {}
+        for key, value in _flat(values):
+            try:
+                host[key] = _host_value(value)
+            except Exception as error:  # a foreign object's conversion may raise anything
+                self._complaints.add(f"the value of {key!r}", error)
+        return host
+
+
+class Complaints:
+    """Says each kind of trouble once and counts all of it: a log that repeats itself hides what is new."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._said: set[tuple[type[BaseException], str]] = set()
+
+    def add(self, what: str, error: BaseException) -> None:
+        """Count the trouble, and log it if none like it was logged before."""
+        self.count += 1
+        kind = (type(error), str(error))
+        if kind not in self._said and len(self._said) < 100:
+            self._said.add(kind)
+            _log.warning("left out %s: %s: %s", what, type(error).__name__, error)
+
+
+class _Outlet:
+    """A sink and its guard."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.failures = 0
+        self._sink = sink
+        self._name = type(sink).__name__
+        self._in_a_row = 0
+
+    def write(self, record: Record) -> None:
+        if self._in_a_row >= _FAILURES_IN_A_ROW:
+            self.failures += 1
+            return
+        try:
+            self._sink.write(record)
+            self._in_a_row = 0
+        except Exception as error:  # a backend may raise anything, and must not harm the others
+            self.failures += 1
+            self._in_a_row += 1
+            if self._in_a_row == _FAILURES_IN_A_ROW:
+                said = "%s failed %d times in a row and is left out from now on: %r"
+                _log.error(said, self._name, self._in_a_row, error)
+
+    def close(self) -> None:
+        try:
+            self._sink.close()
+        except Exception as error:  # as above
+            self.failures += 1
+            _log.error("%s did not close: %r", self._name, error)
+
+
+def _held(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the mapping, and of whatever in it could still change in place before the worker reads it."""
+    return {key: value if type(value) is float else _unchanging(value) for key, value in values.items()}
+
+
+def _unchanging(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _held(value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.detach().clone() if hasattr(value, "detach") else value  # torch, which is not imported for this
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield prefix + key, value
+
+
+def _host_value(value: Any) -> Value:
+    if isinstance(value, (Histogram, Table, Text, HParams)):
+        return value
+    return Text(value) if isinstance(value, str) else float(value)

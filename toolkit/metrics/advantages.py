@@ -1,0 +1,35 @@
+"""`advantages/`: what the optimiser was told to do with each completion."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from toolkit.metrics import reduction
+from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
+
+
+def advantage_metrics(
+    advantages: Float[Array, " batch *time"],
+    rows: Bool[Array, " batch"],
+    mask: Bool[Array, "batch time"] | None,
+) -> dict[str, Array | Bins]:
+    """Every metric of the family, by key; over tokens where the advantages are given by token."""
+    by_completion = rows if advantages.ndim == 1 else jnp.broadcast_to(rows[:, None], advantages.shape)
+    kept = reduction.counted(advantages, by_completion if advantages.ndim == 1 or mask is None else mask)
+    metrics: dict[str, Array | Bins] = {
+        "advantages/mean": reduction.mean(advantages, kept),
+        "advantages/std": reduction.std(advantages, kept),
+        "advantages/abs_mean": reduction.mean(jnp.abs(advantages), kept),
+        "advantages/zero_fraction": reduction.share(advantages == 0, kept),
+        "advantages/histogram": reduction.histogram(advantages, kept, SIGNED_LOG_EDGES),
+    }
+    if mask is not None:
+        by_token = jnp.broadcast_to(over_tokens(advantages), mask.shape)
+        metrics["advantages/positive_token_share"] = reduction.share(by_token > 0, reduction.counted(by_token, mask))
+    return metrics
+
+
+def over_tokens(advantages: Float[Array, " batch *time"]) -> Float[Array, "batch time_or_1"]:
+    """The advantages with a time axis, of length 1 where one advantage holds for a whole completion."""
+    return advantages[:, None] if advantages.ndim == 1 else advantages

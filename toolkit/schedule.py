@@ -1,0 +1,35 @@
+"""When something is due: by steps of training, or by seconds of wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class EverySteps:
+    """Due at step 0 and at every multiple of `steps`."""
+
+    steps: int
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one of them."""
+        return step % self.steps == 0
+
+
+@dataclass(slots=True)
+class EverySeconds:
+    """Due at the first call and then when at least `seconds` have passed since it was last due."""
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    _last: float = field(default=float("-inf"), init=False)
+
+    def due(self) -> bool:
+        """Whether the time has come; a True starts the next wait."""
+        now = self.clock()
+        if now - self._last < self.seconds:
+            return False
+        self._last = now
+        return True

@@ -1,0 +1,104 @@
+"""`python -m toolkit.validate`: score recorded completions against held-out references, without any training.
+
+Exit code 0; 1 when `--require` is not met; 2 for bad use or bad input, with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Self
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.errors import ConfigError, ToolkitError
+from toolkit.validation.heldout import HeldOut, read_jsonl
+from toolkit.validation.runner import Report, validate
+from toolkit.validation.scorers import Scorer, correctness, strict_format
+
+TAGS = ("reasoning", "answer")
+SCORERS: dict[str, Scorer] = {"accuracy": correctness, "format_strict": strict_format(TAGS)}
+
+
+class RecordedPolicy:
+    """A policy whose completions were written down earlier, one a prompt."""
+
+    def __init__(self, completions: dict[str, str]) -> None:
+        self._completions = completions
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+        """The recorded completion of each prompt. Raises `ToolkitError` for a prompt that has none."""
+        missing = [prompt for prompt in prompts if prompt not in self._completions]
+        if missing:
+            raise ToolkitError(f"{len(missing)} of {len(prompts)} prompts have no completion, first {missing[0]!r}")
+        return [self._completions[prompt] for prompt in prompts]
+
+    def snapshot(self) -> Self:
+        """Itself: it never changes."""
+        return self
+
+
+def command(
+    data: Annotated[Path, typer.Option(help="JSONL with the columns prompt and answer.")],
+    completions: Annotated[Path, typer.Option(help="JSONL with the columns prompt and completion.")],
+    name: Annotated[str, typer.Option(help="The data set's name in the metrics; by default the file's.")] = "",
+    require: Annotated[str, typer.Option(help="Fail when it does not hold, for example accuracy>=0.6.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Score recorded completions of held-out prompts: accuracy and format, with standard errors and intervals."""
+    try:
+        wanted = _requirement(require) if require else None
+        prompts, answers = read_jsonl(data, ("prompt", "answer"))
+        policy = RecordedPolicy(dict(zip(*read_jsonl(completions, ("prompt", "completion")), strict=True)))
+        report = validate(policy, HeldOut(name or data.stem, prompts, answers), SCORERS)
+    except ToolkitError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if json:
+        typer.echo(orjson.dumps(_as_json(report)))
+    else:
+        Console().print(_as_table(report))
+    if wanted and report.estimates[wanted[0]].mean < wanted[1]:
+        typer.echo(f"{wanted[0]} is under {wanted[1]:g}", err=True)
+        raise typer.Exit(1)
+
+
+def _requirement(text: str) -> tuple[str, float]:
+    """`accuracy>=0.6` as name and number."""
+    name, sign, number = text.partition(">=")
+    try:
+        threshold = float(number)
+    except ValueError:
+        sign = ""
+    if not sign or name.strip() not in SCORERS:
+        raise ConfigError(f"--require {text!r}: expected NAME>=NUMBER with a name of {', '.join(SCORERS)}")
+    return name.strip(), threshold
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    estimates = {
+        key: value
+        for name, found in report.estimates.items()
+        for key, value in {
+            name: found.mean,
+            f"{name}_se": found.se,
+            f"{name}_interval": [found.low, found.high],
+        }.items()
+    }
+    n = report.estimates["accuracy"].n
+    row = {"name": report.dataset, "n": n, "fingerprint": report.fingerprint, **estimates}
+    return {"datasets": [{"interval": estimates["accuracy_interval"], **row}]}
+
+
+def _as_table(report: Report) -> Table:
+    table = Table("score", "mean", "standard error", "95 % interval", title=f"{report.dataset} (held-out)")
+    for name, found in report.estimates.items():
+        table.add_row(name, f"{found.mean:.4f}", f"{found.se:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(command)
