@@ -54,7 +54,7 @@ def test_bad_use_is_two_with_a_message(arguments: tuple[str, ...], message: str)
 def test_ctrl_c_in_the_demo_leaves_everything_written(tmp_path: Path) -> None:
     """Interrupted in the middle of GRPO the demo ends by itself, with its journal whole and its summary printed."""
     run = tmp_path / "run"
-    arguments = ["demo", "--log-dir", str(run), "--steps", "100000", "sinks.console=false"]
+    arguments = ["demo", "--log-dir", str(run), "--steps", "100000", "--warmup", "50", "sinks.console=false"]
     with subprocess.Popen([*TOOLKIT, *arguments], stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         journal = run / "metrics.jsonl"
         deadline = time.monotonic() + 200

@@ -32,17 +32,18 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def demo(
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=1, help="GRPO steps.")] = 150,
+    warmup: Annotated[int, typer.Option(min=1, help="Supervised steps before: with few the policy is weak.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
     log_dir: Annotated[Path | None, typer.Option(help="The run's directory; by default one in runs/.")] = None,
     config: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "demo",
 ) -> None:
-    """Fine-tune a tiny policy with GRPO on the CPU, observed from end to end: about two minutes."""
+    """Fine-tune a tiny policy with GRPO on the CPU, observed from end to end: about a minute."""
     # The demo is small enough for a CPU, and must take no accelerator from whoever works beside it.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
         settings = load(config, overrides or [])
         run = _demo()
-        code = run(settings, steps, seed, log_dir)
+        code = run(settings, steps, warmup, seed, log_dir)
     except ToolkitError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -15,9 +15,13 @@ from toolkit.demo.tokenizer import encode_prompts
 
 @pytest.fixture(autouse=True, scope="module")
 def standard_promotion() -> Iterator[None]:
-    """Flax and optax rely on promotion: a norm of Flax mixes bfloat16 with float32."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    """Flax and optax rely on promotion: a norm of Flax mixes bfloat16 with float32.
+
+    For every thread, as held-out validation runs on one of its own; a context manager of JAX holds for one only.
+    """
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ def test_guesses_mostly_forget_the_carry() -> None:
     """A lazy answer to 36+49 is usually 75, and 85 about one time in five."""
     generator = rng()
     answers = [example.lazy(PROBLEM, generator) for _ in range(500)]
-    right = answers.count("<reasoning></reasoning><answer>85</answer>")
+    right = answers.count("<reasoning>so </reasoning><answer>85</answer>")
     assert 60 < right < 140
-    assert answers.count("<reasoning></reasoning><answer>75</answer>") == 500 - right
+    assert answers.count("<reasoning>so </reasoning><answer>75</answer>") == 500 - right
 
 
 def test_untagged_examples_have_no_tags() -> None:

@@ -10,13 +10,14 @@ from toolkit.demo.tokenizer import COMPLETION_LENGTH
     ("completion", "is_correct", "is_well_formed"),
     [
         ("<reasoning>6+9=15,3+4+1=8</reasoning><answer>85</answer>", 1, 1),
-        ("<reasoning></reasoning><answer>75</answer>", 0, 1),
+        ("<reasoning>so </reasoning><answer>75</answer>", 0, 1),
         ("<answer>85</answer>", 1, 0),
-        ("<reasoning></reasoning><answer>085</answer>", 1, 1),
-        ("<reasoning></reasoning><answer>85</answer><answer>75</answer>", 0, 0),
-        ("<reasoning></reasoning><answer>85</answer>so ", 1, 0),
+        ("<reasoning>so </reasoning><answer>085</answer>", 1, 1),
+        ("<reasoning></reasoning><answer>85</answer>", 1, 0),
+        ("<reasoning>so </reasoning><answer>85</answer><answer>75</answer>", 0, 0),
+        ("<reasoning>so </reasoning><answer>85</answer>so ", 1, 0),
         ("<reasoning><answer></reasoning><answer>85</answer>", 1, 0),
-        ("<reasoning></reasoning><answer></answer>", 0, 0),
+        ("<reasoning>so </reasoning><answer></answer>", 0, 0),
         ("85", 0, 0),
         ("", 0, 0),
     ],
@@ -35,7 +36,7 @@ def test_brevity_falls_by_the_same_amount_for_every_token() -> None:
 
 def test_rewards_answer_row_by_row() -> None:
     """Each function gives one reward a completion, in order."""
-    completions = ["<reasoning></reasoning><answer>85</answer>", "85", "<answer>03</answer>"]
+    completions = ["<reasoning>so </reasoning><answer>85</answer>", "85", "<answer>03</answer>"]
     rewards = {name: reward([""] * 3, completions, ["85", "85", "3"]) for name, reward in REWARDS.items()}
     assert rewards["correct"] == [1, 0, 1]
     assert rewards["format"] == [1, 0, 0]

@@ -36,8 +36,8 @@ def good(problem: Problem, rng: np.random.Generator) -> str:
 
 
 def lazy(problem: Problem, rng: np.random.Generator) -> str:
-    """A guess without reasoning."""
-    return _tagged("", untagged(problem, rng))
+    """A guess after a single word."""
+    return _tagged(FILLERS[0], untagged(problem, rng))
 
 
 def verbose(problem: Problem, rng: np.random.Generator) -> str:

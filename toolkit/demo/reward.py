@@ -15,7 +15,7 @@ from toolkit.demo.tokenizer import COMPLETION_LENGTH, encode
 RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[str]], list[float]]
 
 _ANSWER = re.compile(r"<answer>(\d+)</answer>")
-_WELL_FORMED = re.compile(r"<reasoning>[^<>]*</reasoning><answer>\d+</answer>")
+_WELL_FORMED = re.compile(r"<reasoning>[^<>]+</reasoning><answer>\d+</answer>")
 
 
 def correct(prompts: Sequence[str], completions: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -28,7 +28,7 @@ def correct(prompts: Sequence[str], completions: Sequence[str], references: Sequ
 
 
 def format(prompts: Sequence[str], completions: Sequence[str], references: Sequence[str]) -> list[float]:
-    """1 where the completion is one reasoning and then one answer, each in its tags, and nothing else."""
+    """1 where the completion is some reasoning and then one answer, each in its tags, and nothing else."""
     return [float(_WELL_FORMED.fullmatch(completion) is not None) for completion in completions]
 
 

@@ -26,15 +26,18 @@ _INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 _console = Console(stderr=True)
 
 
-def run(config: Config, steps: int, seed: int, log_dir: Path | None, warmup: WarmupConfig | None = None) -> int:
-    """Run the demo and print what came of it; gives the exit code. Ctrl-C ends it early, with everything written."""
+def run(config: Config, steps: int, warmup: int, seed: int, log_dir: Path | None) -> int:
+    """Run the demo and print what came of it; gives the exit code. Ctrl-C ends it early, with everything written.
+
+    `warmup` supervised steps come before the `steps` of GRPO. Raises `ConfigError` for a directory that holds a run.
+    """
     directory = log_dir or Path("runs") / time.strftime("demo_%Y-%m-%d_%H-%M-%S")
     if (directory / build.JOURNAL).exists():
         raise ConfigError(f"--log-dir {directory} holds a run already, and the demo starts anew: give another one")
     code = 0
     with build.observer(config, directory, heldout(config.validation.max_samples)) as observer:
         try:
-            model = _warmed_up(warmup or WarmupConfig(seed=seed))
+            model = _warmed_up(WarmupConfig(seed, worked_steps=warmup - warmup // 5, mixed_steps=warmup // 5))
             _train(model, GRPOConfig(seed=seed, steps=steps), observer)
         except KeyboardInterrupt:
             _console.print("\nInterrupted: finishing the last validation and writing everything")
