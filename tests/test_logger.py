@@ -124,11 +124,33 @@ def test_a_failing_sink_hurts_no_other_and_is_named_once(caplog: pytest.LogCaptu
         for step in range(20):
             logger.log(step, {"x": 1.0})
     assert len(good.records) == 20
-    assert bad.calls == 5
+    assert bad.calls == 2 + 3 * 2  # two that went well, then three rows that were tried twice
     assert logger.health.sink_failures == 20 - 2 + 1  # every missed row, and the close
     named = [message for message in caplog.messages if "left out from now on" in message]
     assert len(named) == 1
     assert "RaisingSink" in named[0]
+
+
+def test_a_row_that_fails_once_is_written_at_the_second_attempt() -> None:
+    """A moment's trouble of a backend loses nothing."""
+
+    class Hiccup(MemorySink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def write(self, record: Record) -> None:
+            self.calls += 1
+            if self.calls == 2:
+                raise TimeoutError("try again")
+            super().write(record)
+
+    sink = Hiccup()
+    with Logger([sink]) as logger:
+        for step in range(4):
+            logger.log(step, {"x": 0.0})
+    assert [record.step for record in sink.records] == [0, 1, 2, 3]
+    assert logger.health.sink_failures == 0
 
 
 def test_a_full_queue_drops_and_counts_and_never_blocks() -> None:

@@ -86,7 +86,7 @@ def test_a_donated_array_is_named_and_says_what_to_do() -> None:
         ({"rewards": {"a": jnp.zeros(BATCH)}, "weights": {"a": donated(jnp.float32(1))}}, r"weights\['a'\]"),
     ):
         with pytest.raises(RolloutError, match=f"{name} was donated.*Observe the rollout before"):
-            arrays(Rollout(**fields))  # type: ignore[arg-type]
+            arrays(Rollout(**fields))
 
 
 def inside_scan(observe: Callable[[jax.Array], jax.Array], x: jax.Array) -> None:
@@ -113,8 +113,9 @@ def test_a_traced_array_is_named_and_says_what_to_do(transform: Callable[..., No
 def test_host_arrays_are_padded_to_buckets_and_masked() -> None:
     """Rows that were added are no completions, belong to no group and keep no token."""
     given = Rollout(
-        rewards={"a": [1, None, 0.5, None, 2.0, 3]}, weights={"a": 2}, group_size=3, truncated=[0, 1, 0, 0, 0, 1],
-        mask=np.ones((BATCH, TIME), int), logp=np.full((BATCH, TIME), -1.0), advantages=range(BATCH),
+        rewards={"a": [1, None, 0.5, None, 2.0, 3]}, weights={"a": 2}, group_size=3,
+        truncated=np.array([0, 1, 0, 0, 0, 1]),
+        mask=np.ones((BATCH, TIME), int), logp=np.full((BATCH, TIME), -1.0), advantages=np.arange(BATCH),
         completions=["é", "b" * 20, "", "", "", ""],
     )  # fmt: skip
     found = arrays(given)

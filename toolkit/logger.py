@@ -49,7 +49,7 @@ class Logger:
 
     `log` never blocks and never raises; when more than `capacity` rows wait, new ones are dropped and counted. What
     was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
-    it too. A sink that raises is tried again at the next row and left out after three failures in a row, while the
+    it too. A sink that raises is tried once more, and left out after it failed so at three rows in a row, while the
     others go on. The worker sleeps `burst_s` seconds before it works: short bursts of Python leave the training
     thread the interpreter, where a steady trickle would make each of its calls wait.
     """
@@ -205,15 +205,19 @@ class _Outlet:
         if self._in_a_row >= _FAILURES_IN_A_ROW:
             self.failures += 1
             return
+        error = self._attempt(record) and self._attempt(record)
+        self._in_a_row = self._in_a_row + 1 if error else 0
+        self.failures += bool(error)
+        if self._in_a_row == _FAILURES_IN_A_ROW:
+            said = "%s failed at %d rows in a row and is left out from now on: %r"
+            _log.error(said, self._name, self._in_a_row, error)
+
+    def _attempt(self, record: Record) -> Exception | None:
         try:
             self._sink.write(record)
-            self._in_a_row = 0
         except Exception as error:  # a backend may raise anything, and must not harm the others
-            self.failures += 1
-            self._in_a_row += 1
-            if self._in_a_row == _FAILURES_IN_A_ROW:
-                said = "%s failed %d times in a row and is left out from now on: %r"
-                _log.error(said, self._name, self._in_a_row, error)
+            return error
+        return None
 
     def close(self) -> None:
         try:

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 import toolkit
 from tests.callbacks import tiny_trl
-from tests.callbacks.tiny_trl import at_least, other_score, score, sometimes, vowels
+from tests.callbacks.tiny_trl import at_least, journal, logged, other_score, score, sometimes, vowels
 from toolkit.callbacks import StepEvent
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl import attach
@@ -45,20 +45,6 @@ def built(source: Any) -> Rollout:
     rollout = source()
     assert isinstance(rollout, Rollout)
     return rollout
-
-
-def journal(directory: Path) -> dict[int, dict[str, Any]]:
-    """What the training logged, by step."""
-    rows: dict[int, dict[str, Any]] = {}
-    for record in read(directory / "metrics.jsonl"):
-        if record.stream == "train":
-            rows.setdefault(record.step, {}).update(record.values)
-    return rows
-
-
-def logged(trainer: Trainer, key: str) -> dict[int, float]:
-    """What TRL logged under a key of its own, by step."""
-    return {int(row["step"]): row[key] for row in trainer.state.log_history if key in row}
 
 
 class Run:

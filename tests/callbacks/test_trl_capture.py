@@ -1,4 +1,4 @@
-"""The adapter on hosts made by hand: what is copied of them, whatever their shape, and the rollouts that become of it."""
+"""The adapter on hosts made by hand: what is copied, whatever their shape, and what rollout becomes of it."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped]
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-from trl import GRPOConfig, GRPOTrainer
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Trainer
+from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
+
+from toolkit.sinks.jsonl import read
 
 WARNINGS = [
     # transformers 5.23 renames an option that TRL 1.16 still sets, and a property that its own code still reads.
@@ -111,3 +113,17 @@ def trainer(
         eval_dataset=prompts(2, conversational),
         processing_class=tokenizer(),
     )
+
+
+def journal(directory: Path) -> dict[int, dict[str, Any]]:
+    """What the training logged, by step."""
+    rows: dict[int, dict[str, Any]] = {}
+    for record in read(directory / "metrics.jsonl"):
+        if record.stream == "train":
+            rows.setdefault(record.step, {}).update(record.values)
+    return rows
+
+
+def logged(trainer: Trainer, key: str) -> dict[int, float]:
+    """What TRL logged under a key of its own, by step."""
+    return {int(row["step"]): row[key] for row in trainer.state.log_history if key in row}

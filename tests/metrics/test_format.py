@@ -12,6 +12,7 @@ from toolkit.metrics.format import format_metrics
 from toolkit.rollout import utf8
 
 TAGS = ("reasoning", "answer")
+ROWS, BYTES = 300, 256
 Tags = tuple[str, ...]
 
 
@@ -23,10 +24,11 @@ def of_each_row(text: jax.Array, length: jax.Array, tags: Tags) -> dict[str, jax
 
 
 def measured(texts: list[str], tags: Tags = TAGS) -> dict[str, np.ndarray]:
-    """Each metric of each completion, without the family's prefix."""
-    text, length = (jnp.asarray(array) for array in utf8(texts))
-    found = of_each_row(text, length, tags)
-    return {key.removeprefix("format/"): np.asarray(value) for key, value in found.items()}
+    """Each metric of each completion, without the family's prefix; at one shape, so that few compile."""
+    text, length = utf8([*texts, *[""] * (ROWS - len(texts))])
+    wide = np.pad(text, ((0, 0), (0, BYTES - text.shape[1])))
+    found = of_each_row(jnp.asarray(wide), jnp.asarray(length), tags)
+    return {key.removeprefix("format/"): np.asarray(value)[: len(texts)] for key, value in found.items()}
 
 
 def reference(completion: str, tags: Tags) -> dict[str, float]:
@@ -55,7 +57,7 @@ def reference(completion: str, tags: Tags) -> dict[str, float]:
     return expected
 
 
-def generated(seed: int, tags: Tags, count: int = 300) -> list[str]:
+def generated(seed: int, tags: Tags) -> list[str]:
     """Well-formed completions with up to three things done to them."""
     random = np.random.default_rng(seed)
     white = ["", "", " ", "\n", "\t\r\n", "\v\f"]
@@ -86,7 +88,7 @@ def generated(seed: int, tags: Tags, count: int = 300) -> list[str]:
                     pieces = [text[: -1 - int(random.integers(4))]]
         return "".join(pieces)
 
-    return [one() for _ in range(count)]
+    return [one() for _ in range(ROWS)]
 
 
 @pytest.mark.parametrize("tags", [TAGS, ("answer",), ("plan", "reasoning", "answer"), ("a", "ab", "a-b")], ids="~".join)
@@ -149,8 +151,10 @@ def test_presence_and_sizes_by_hand() -> None:
 def test_tags_longer_than_the_text_are_not_there() -> None:
     """A buffer of 16 bytes cannot hold a tag of 40, and its end is no match for the start of one."""
     tag = "t" * 40
-    found = measured(["short", f"<{tag}"[:16], ""], (tag,))
-    for key in ("strict", "ordered", f"{tag}_present"):
+    text, length = (jnp.asarray(array) for array in utf8(["short", f"<{tag}"[:16], ""]))
+    assert text.shape == (3, 16)
+    found = of_each_row(text, length, (tag,))
+    for key in ("format/strict", "format/ordered", f"format/{tag}_present"):
         assert not found[key].any()
 
 

@@ -120,12 +120,12 @@ def test_without_rewards_or_rows_nothing_has_a_value(missing: str) -> None:
 
 
 def test_low_and_high_are_thirds_of_the_range_that_was_seen() -> None:
-    """Rewards need not be 0 or 1: here groups lie at -6, at 0, at 3 and in between."""
-    total = np.array([-6.0, -6.0, -6.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, -6.0, 0.0, 3.0])
+    """Rewards need not be 0 or 1: of groups at -6, -1, 3 and mixed, one is low, one is neither and one is high."""
+    total = np.array([-6.0, -6.0, -6.0, -1.0, -1.0, -1.0, 3.0, 3.0, 3.0, -6.0, -1.0, 3.0])
     found = measured(total, np.arange(BATCH) // 3)
     assert found["groups/zero_std_fraction"] == 0.75
     assert found["groups/all_low_fraction"] == 0.25
-    assert found["groups/all_high_fraction"] == 0.25 + 0.0  # 0 is the border of the upper third, not above it
+    assert found["groups/all_high_fraction"] == 0.25
 
 
 def test_when_all_rewards_are_equal_there_is_no_low_and_no_high() -> None:
@@ -141,6 +141,8 @@ def test_equal_sums_are_equal_however_they_were_rounded() -> None:
     sums = parts[0] + parts[1] + parts[2]
     assert sums[0] != sums[1]
     assert measured(np.resize(sums, BATCH))["groups/zero_std_fraction"] == 1
+    apart = measured(np.resize([0.7, 0.7 * (1 + 5e-7)], BATCH), np.arange(BATCH))
+    assert apart["groups/all_low_fraction"] == apart["groups/all_high_fraction"] == 0
     assert measured(np.resize([1.0, 1.0001], BATCH), np.arange(BATCH) // 4)["groups/zero_std_fraction"] == 0
 
 
@@ -165,7 +167,7 @@ def test_the_order_of_completions_does_not_matter(seed: int) -> None:
 def test_an_id_outside_of_the_batch_is_no_groups() -> None:
     """Such completions are left out, instead of being counted to another group."""
     total = np.arange(BATCH, dtype=float)
-    group = np.where(np.arange(BATCH) < 4, GROUP, [-1, 99, BATCH] * 4)
+    group = np.where(np.arange(BATCH) < 4, BATCH - 1, [-1, 99, BATCH] * 4)
     means = mean_of_group(*device_arrays(total, group, np.ones(BATCH, bool), total)[:3])
     np.testing.assert_array_equal(means, [1.5, 1.5, 1.5, 1.5] + [np.nan] * 8)
     assert measured(total, group)["groups/mean"] == 1.5

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def test_k1_and_k3_are_unbiased_and_k2_is_near() -> None:
 def test_small_divergences_keep_their_digits() -> None:
     """k3 of a log ratio of 0.001 is 5e-7: exp(x) - 1 - x in float32 would leave nothing right of it."""
     for log_ratio in (1e-3, -1e-3, 1e-2):
-        assert float(k3(jnp.float32(log_ratio))) == pytest.approx(np.expm1(log_ratio) - log_ratio, rel=0.1)
+        assert float(k3(jnp.float32(log_ratio))) == pytest.approx(np.expm1(log_ratio) - log_ratio, rel=2e-3)
 
 
 def test_log_ratios_are_clamped_and_the_clamped_are_counted() -> None:
@@ -168,10 +169,10 @@ def test_without_entropies_the_logprobs_estimate_them_under_another_name() -> No
 
 def test_each_field_brings_its_own_metrics() -> None:
     """No reference, no old policy or no advantages: just what needs them is missing."""
-    logp, mask, keys = jnp.zeros(SHAPE), jnp.ones(SHAPE, bool), set[str]()
+    logp, mask = jnp.zeros(SHAPE), jnp.ones(SHAPE, bool)
 
-    def found(**given: Array) -> set[str]:
-        keys.clear()
+    def found(**given: Any) -> set[str]:
+        keys: set[str] = set()
         jax.eval_shape(lambda: keys.update(policy_metrics(mask, **given)))
         return {key.removeprefix("policy/") for key in keys}
 
@@ -212,15 +213,14 @@ def test_a_sampler_that_agrees_has_no_mismatch() -> None:
     assert found == pytest.approx({f"sampler/{key}": value for key, value in expected.items()}, abs=1e-6)
 
 
-def test_the_samplers_divergence_is_unbiased_over_its_tokens() -> None:
-    """Over tokens drawn from the sampler the estimate is KL(sampler || policy), and not the other direction."""
-    random = np.random.default_rng(3)
-    mu, pi = np.array([0.90, 0.05, 0.05]), np.array([0.4, 0.3, 0.3])
-    drawn = random.choice(3, (256, 256), p=mu)
-    found = jitted_sampler(jnp.ones(drawn.shape, bool), *(jnp.asarray(np.log(p)[drawn], jnp.float32) for p in (pi, mu)))
+def test_the_samplers_divergence_is_that_of_the_sampler_from_the_policy() -> None:
+    """Over tokens in the sampler's own proportions k3 is KL(sampler || policy), and not the other direction."""
+    mu, pi = np.array([0.75, 0.125, 0.125]), np.array([0.4, 0.3, 0.3])
+    tokens = np.repeat([0, 1, 2], [36, 6, 6]).reshape(SHAPE)
+    found = sampler(np.ones(SHAPE, bool), np.log(pi)[tokens], np.log(mu)[tokens])
     forward, backward = np.sum(mu * np.log(mu / pi)), np.sum(pi * np.log(pi / mu))
-    assert abs(forward - backward) > 0.1
-    assert float(found["sampler/kl_k3"]) == pytest.approx(forward, rel=0.05)
+    assert abs(forward - backward) > 0.02
+    assert found["sampler/kl_k3"] == pytest.approx(forward, rel=1e-5)
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e38])

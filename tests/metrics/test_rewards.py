@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
-from toolkit.metrics.rewards import reward_metrics, weighted_total
+from toolkit.metrics.rewards import between_variance, reward_metrics, signal_share, weighted_total, within_variance
 
 BATCH = 12
 GROUP = np.array([0, 3, 3, 0, 3, 7, 3, 0, 9, 0, 9, 9])
@@ -121,10 +121,11 @@ def test_rewards_that_cancel_in_the_total_are_seen_to() -> None:
     assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
 
 
-@pytest.mark.parametrize("reward", [0.1, 0.7, 1 / 3])
+@pytest.mark.parametrize("reward", [0.7, 1 / 3, 0.45])
 def test_rounding_is_no_signal(reward: float) -> None:
     """Where all rewards are equal, what is left of them after taking off their mean is not shared out."""
-    found = measured({name: np.full(BATCH, reward) for name in WEIGHTS})
+    of_five_and_seven = np.where(np.arange(BATCH) < 5, 0, 1)
+    found = measured({name: np.full(BATCH, reward) for name in WEIGHTS}, group=of_five_and_seven)
     assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
     assert np.isnan(found["rewards/correlation/correct~format"])
 
@@ -193,17 +194,31 @@ def test_an_infinite_reward_is_left_out() -> None:
     assert np.isfinite(found["rewards/total/mean"])
 
 
-def test_eager_and_jit_agree_and_bfloat16_is_computed_in_float32() -> None:
-    """The kernel needs no jit around it, and takes what a model computes in."""
+def test_eager_and_jit_agree() -> None:
+    """The kernels need no jit around them."""
     rewards, mask = draw(2)
-    rounded = {name: jnp.asarray(reward, jnp.bfloat16) for name, reward in rewards.items()}
-    weights = {name: jnp.float32(weight) for name, weight in WEIGHTS.items()}
-    eager = reward_metrics(rounded, weights, jnp.asarray(mask), jnp.asarray(GROUP, jnp.int32))
-    exact = measured({name: np.asarray(reward, np.float32) for name, reward in rounded.items()}, mask)
-    for key, value in eager.items():
-        value = value.counts if isinstance(value, Bins) else value
-        assert value.dtype == jnp.float32
-        np.testing.assert_allclose(value, exact[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    found, total = measured(rewards, mask), jnp.asarray(total_of(rewards), jnp.float32)
+    of_groups = jnp.asarray(GROUP, jnp.int32), jnp.asarray(mask)
+    weighted = jnp.asarray(WEIGHTS["length"] * rewards["length"], jnp.float32)
+    within, between = within_variance(total, *of_groups), between_variance(total, *of_groups)
+    np.testing.assert_allclose(jnp.sqrt(within), found["rewards/total/within_std"], rtol=1e-5)
+    np.testing.assert_allclose(jnp.sqrt(between), found["rewards/total/between_std"], rtol=1e-5)
+    share = signal_share(weighted, total, *of_groups)
+    np.testing.assert_allclose(share, found["rewards/length/signal_share"], rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_is_computed_in_float32() -> None:
+    """Every value comes out as float32, and nothing on the way mixes the two."""
+    rewards, weights = {"a": jnp.ones(BATCH, jnp.bfloat16)}, {"a": jnp.float32(1)}
+
+    def dtypes() -> None:
+        found = reward_metrics(rewards, weights, jnp.ones(BATCH, bool), jnp.zeros(BATCH, jnp.int32))
+        leaves = jax.tree.leaves(found)
+        assert {str(leaf.dtype) for leaf in leaves} == {"float32"}
+
+    jax.eval_shape(dtypes)
+    thirds = {"a": jnp.full(BATCH, 1 / 3, jnp.bfloat16)}
+    assert weighted_total(thirds, {"a": jnp.float32(1 / 3)})[0] == thirds["a"][0].astype(jnp.float32) / 3
 
 
 def test_without_groups_only_what_needs_them_is_missing() -> None:

@@ -33,8 +33,9 @@ def attach(
     """Observe the trainer until its training ends, with the observer that `make` gives for a config and a directory.
 
     `directory` is `toolkit/` in the trainer's `output_dir` if it is None. The clip range of `policy/` is the
-    trainer's own. Of several processes only the first observes: the others get an observer that does nothing. Raises
-    what `make` raises, before anything of the trainer is touched.
+    trainer's own; its shares are of tokens, also where the trainer clips the ratio of a whole sequence. Of several
+    processes only the first observes: the others get an observer that does nothing. Raises what `make` raises, before
+    anything of the trainer is touched.
     """
     if not trainer.is_world_process_zero():
         return Observer(Logger(()), ())
@@ -110,7 +111,8 @@ def _with_clip_range(config: Config, args: Any) -> Config:
     low = getattr(args, "epsilon", None)
     if low is None:
         return config
-    high = low if args.epsilon_high is None else args.epsilon_high
+    high = getattr(args, "epsilon_high", None)
+    high = low if high is None else high
     # CISPO has no lower bound, and its upper one bounds the ratio itself.
     clip = (1.0, high - 1.0) if getattr(args, "loss_type", None) == "cispo" else (low, high)
     policy = config.metrics.policy.model_copy(update={"clip_low": clip[0], "clip_high": clip[1]})

@@ -57,16 +57,16 @@ def zero_std_fractions(
     """
     equal = all_equal(best, worst)
     low, high = reduction.minimum(worst, exists), reduction.maximum(best, exists)
-    third = (high - low) / 3
+    third, vary = (high - low) / 3, ~all_equal(high, low)
     return {
         "groups/zero_std_fraction": reduction.share(equal, exists),
-        "groups/all_low_fraction": reduction.share(equal & (third > 0) & (middle < low + third), exists),
-        "groups/all_high_fraction": reduction.share(equal & (third > 0) & (middle > high - third), exists),
+        "groups/all_low_fraction": reduction.share(equal & vary & (middle < low + third), exists),
+        "groups/all_high_fraction": reduction.share(equal & vary & (middle > high - third), exists),
     }
 
 
-def all_equal(best: Float[Array, " batch"], worst: Float[Array, " batch"]) -> Bool[Array, " batch"]:
-    """Whether a group's rewards are all equal, up to what rounding leaves of equal sums in float32."""
+def all_equal(best: Float[Array, "*shape"], worst: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Whether rewards from worst to best are all equal, up to what rounding leaves of equal sums in float32."""
     return best - worst <= 1e-6 * jnp.maximum(jnp.abs(best), jnp.abs(worst))
 
 
@@ -87,7 +87,8 @@ def mean_of_group(
     """For each completion the mean over its own group; NaN where it has none."""
     valid = reduction.counted(x, mask)
     means = group_sum(x, group, valid) / group_sum(jnp.ones_like(x), group, valid)
-    return means.at[group].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    places = jnp.where(group < 0, len(group), group)  # a negative index would count from the end
+    return means.at[places].get(mode="fill", fill_value=jnp.nan)
 
 
 def group_sum(

@@ -8,11 +8,14 @@ from toolkit.record import Record
 class Sink(Protocol):
     """A backend. Both methods are called by the logger's one worker thread, in the order of logging.
 
-    A sink may raise: the logger isolates it, retries, and leaves it out when it keeps failing.
+    A sink may raise: the logger isolates it, tries the record once more, and leaves it out when it keeps failing.
     """
 
     def write(self, record: Record) -> None:
-        """Take one record; it must be durable when this returns or at the latest when `close` does."""
+        """Take one record; it must be durable when this returns or at the latest when `close` does.
+
+        After an error the same record may come again.
+        """
 
     def close(self) -> None:
         """Write what is still held and let go of the backend. Called once."""
