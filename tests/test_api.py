@@ -120,7 +120,7 @@ def test_a_sink_that_cannot_start_is_named(tmp_path: Path) -> None:
 
 def test_a_mistyped_key_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """A configuration error leaves no directory behind."""
-    with pytest.raises(toolkit.ConfigError, match="did you mean 'metrics.policy'"):
+    with pytest.raises(toolkit.ConfigError, match=r"did you mean 'metrics\.policy'"):
         toolkit.observe({"metrics": {"polcy": False}}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -132,7 +132,9 @@ def test_what_is_no_trainer_cannot_be_watched() -> None:
 
 
 @pytest.mark.parametrize("values", [{"loss": 0.5}, {}])
-def test_a_forgotten_close_is_made_up_for_at_the_end_of_the_process(values: Mapping[str, float], tmp_path: Path) -> None:
+def test_a_forgotten_close_is_made_up_for_at_the_end_of_the_process(
+    values: Mapping[str, float], tmp_path: Path
+) -> None:
     """A script that never closes its observer has its last validation and every row all the same."""
     code = f"""
 from pathlib import Path

@@ -10,7 +10,7 @@ from toolkit.measure import measure
 from toolkit.rollout import Rollout
 
 ROOT = Path(__file__).parents[1]
-TOKENS = {name: np.zeros((4, 2), np.float32) for name in ("logp", "old_logp", "ref_logp", "sampler_logp", "entropy")}
+TOKENS = np.zeros((4, 2), np.float32)
 FULL = Rollout(
     rewards={"correct": [0.0, 1.0, 0.0, 1.0], "other": [0.0, 1.0, 1.0, 1.0]},
     advantages=np.zeros(4, np.float32),
@@ -18,7 +18,11 @@ FULL = Rollout(
     truncated=np.zeros(4, bool),
     group_size=2,
     completions=["a"] * 4,
-    **TOKENS,
+    logp=TOKENS,
+    old_logp=TOKENS,
+    ref_logp=TOKENS,
+    sampler_logp=TOKENS,
+    entropy=TOKENS,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 import toolkit.measure as measuring
 from toolkit.config import Metrics
 from toolkit.errors import RolloutError
-from toolkit.measure import Measurement, compilations, measure, missing, prepare
+from toolkit.measure import NEEDS, Measurement, compilations, measure, missing
 from toolkit.metrics.advantages import advantage_metrics
 from toolkit.metrics.completions import completion_metrics
 from toolkit.metrics.format import format_metrics
@@ -20,7 +20,7 @@ from toolkit.metrics.policy import policy_metrics, sampler_metrics
 from toolkit.metrics.reduction import Bins
 from toolkit.metrics.rewards import reward_metrics
 from toolkit.record import Histogram, Value
-from toolkit.rollout import Rollout, utf8
+from toolkit.rollout import Arrays, Rollout, arrays, hold, utf8
 
 BATCH, TIME, GROUP_SIZE = 6, 10, 3
 SETTINGS = Metrics()
@@ -67,9 +67,15 @@ def without(fields: Fields, *names: str) -> Rollout:
 
 def keys(rollout: Rollout, settings: Metrics = SETTINGS) -> set[str]:
     """What would be measured; traced, but neither compiled nor computed."""
-    prepared = prepare(rollout, settings, settings.due(0), step_s=2.0)
-    traced = jax.eval_shape(lambda have: measuring._packed(have, settings, prepared.families), prepared.have)
+    have, families = inputs(rollout, settings)
+    traced = jax.eval_shape(lambda have: measuring._packed(have, settings, families), have)
     return {column.key for column in traced.columns}
+
+
+def inputs(rollout: Rollout, settings: Metrics) -> tuple[Arrays, frozenset[str]]:
+    """What the compiled function is given."""
+    families = settings.due(0).intersection(NEEDS).difference(missing(rollout, settings.due(0)))
+    return {**arrays(rollout, "format" in families), "step_s": np.float32(2.0)}, families
 
 
 def assert_same(found: Mapping[str, Value], expected: Mapping[str, Value], rtol: float = 1e-6) -> None:
@@ -180,8 +186,8 @@ def test_a_family_that_is_off_is_not_computed() -> None:
     """Its keys are gone, and so is its part of the program."""
 
     def program(settings: Metrics) -> tuple[set[str], str]:
-        prepared = prepare(Rollout(**draw()), settings)
-        lowered = measuring._packed.lower(prepared.have, settings, prepared.families)
+        have, families = inputs(Rollout(**draw()), settings)
+        lowered = measuring._packed.lower(have, settings, families)
         return keys(Rollout(**draw()), settings), lowered.as_text()
 
     on, with_format = program(SETTINGS)
@@ -249,35 +255,45 @@ def test_lengths_that_change_every_step_compile_a_few_times() -> None:
     assert compilations() - before <= 6
 
 
-def test_compiled_tells_whether_measuring_would_start_at_once() -> None:
-    """False for what was never met, true after it was measured, and for other values of the same shapes."""
-    families, before = frozenset({"throughput"}), compilations()
-    prepared = prepare(Rollout(mask=jnp.ones((7, 11), bool)), families=families, step_s=1.0)
-    assert not prepared.compiled
-    prepared.measure()
-    assert prepared.compiled
-    assert prepare(Rollout(mask=jnp.zeros((7, 11), bool)), families=families).compiled
-    assert not prepare(Rollout(mask=jnp.zeros((7, 12), bool)), families=families).compiled
-    assert not prepare(Rollout(mask=jnp.zeros((7, 11), bool)), families=frozenset()).compiled
-    assert compilations() - before == 1
-
-
-def test_held_copies_survive_the_donation_of_the_originals() -> None:
-    """The measurement may wait for a compilation while the next step takes the buffers."""
+def test_a_held_rollout_survives_the_donation_of_the_original() -> None:
+    """What is held is measured after the next step took the buffers, and by the function compiled for the original."""
     fields = on_device(draw(16, 16))
-    expected = measure(Rollout(**fields)).values()
-    prepared = prepare(Rollout(**fields))
-    assert prepared.movable
-    held = prepared.held()
+    expected, compiled = measure(Rollout(**fields)).values(), compilations()
+    held = hold(Rollout(**fields))
     arrays = [leaf for leaf in jax.tree.leaves(fields) if isinstance(leaf, jax.Array)]
     take = jax.jit(lambda xs: [x ^ True if x.dtype == bool else x + 1 for x in xs], donate_argnums=0)
     taken = take(arrays)
     assert all(array.is_deleted() for array in arrays)
     assert len(taken) == len(arrays)
     with pytest.raises(RolloutError, match="was donated"):
-        prepare(Rollout(**fields))
-    assert held.compiled
-    assert_same(held.measure().values(), expected)
+        hold(Rollout(**fields))
+    assert_same(measure(held).values(), expected)
+    assert compilations() == compiled
+
+
+def test_a_held_rollout_keeps_what_the_host_writes_over() -> None:
+    """Arrays of NumPy and lists are copied too, and texts are kept as they are."""
+    logp, reward = np.full((2, 3), -1.0, np.float32), [1.0, None]
+    held = hold(Rollout(rewards={"a": reward}, logp=logp, completions=["x", "y"], group_size=2))
+    logp[:] = 0
+    reward[0] = 5.0
+    assert isinstance(held.logp, np.ndarray)
+    assert held.logp.tolist() == [[-1.0] * 3] * 2
+    assert held.rewards == {"a": [1.0, None]}
+    assert held.completions == ["x", "y"]
+    assert held.group_size == 2
+
+
+def test_a_traced_rollout_cannot_be_held() -> None:
+    """Held inside a jitted step it would leak tracers; the error says what to do instead."""
+
+    @jax.jit
+    def step(logp: jax.Array) -> jax.Array:
+        hold(Rollout(logp=logp))
+        return logp
+
+    with pytest.raises(RolloutError, match=r"logp is traced.*Return its arrays"):
+        step(jnp.zeros((BATCH, TIME)))
 
 
 def test_a_users_own_dtypes_are_taken() -> None:

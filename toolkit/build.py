@@ -84,9 +84,7 @@ def _validation(
 def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:
     makers: dict[str, Callable[[], Sink]] = {}
     if settings.jsonl.enabled:
-        makers["jsonl"] = lambda: ByStream(
-            {"samples": JsonlSink(log_dir / SAMPLES)}, rest=JsonlSink(log_dir / JOURNAL)
-        )
+        makers["jsonl"] = lambda: ByStream({"samples": JsonlSink(log_dir / SAMPLES)}, rest=JsonlSink(log_dir / JOURNAL))
     if settings.tensorboard.enabled:
         makers["tensorboard"] = partial(_tensorboard, log_dir / TENSORBOARD)
     if settings.console.enabled:

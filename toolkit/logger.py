@@ -155,9 +155,7 @@ class Logger:
         """The row with host values, after the processors; None when it came to nothing."""
         try:
             values = row.values() if callable(row.values) else row.values
-            record: Record | None = Record(
-                row.stream, row.step, row.policy_step, row.time, self._host_values(values)
-            )
+            record: Record | None = Record(row.stream, row.step, row.policy_step, row.time, self._host_values(values))
             for process in self._processors:
                 if record is not None:
                     record = process(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -83,68 +83,14 @@ def measure(
     without which there is no throughput. What the rollout has no fields for is left out. Raises `RolloutError` when
     shapes do not fit together, or an array is traced or was donated.
     """
-    return prepare(rollout, settings, families, step_s).measure()
-
-
-def prepare(
-    rollout: Rollout,
-    settings: Metrics | None = None,
-    families: frozenset[str] | None = None,
-    step_s: float | None = None,
-) -> Prepared:
-    """All that comes before the dispatch of `measure`: the checks, and the arrays it will read."""
     settings = settings or Metrics()
     families = settings.due(0) if families is None else families
     computable = families.intersection(NEEDS).difference(missing(rollout, families))
     have = arrays(rollout, with_text="format" in computable)
     # Without a time the throughput is NaN, which is no value: the first step compiles nothing of its own.
     have["step_s"] = np.float32(np.nan if step_s is None else step_s)
-    return Prepared(have, settings, computable)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A measurement about to be dispatched."""
-
-    have: Arrays
-    settings: Metrics
-    families: frozenset[str]
-
-    def measure(self) -> Measurement:
-        """Dispatch it; compiles first when its shapes or families are new, which takes seconds."""
-        measurement: Measurement = _packed(self.have, self.settings, self.families)
-        _compiled.add(self._signature)
-        return measurement
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `measure` would start at once."""
-        return self._signature in _compiled
-
-    @property
-    def movable(self) -> bool:
-        """Whether another thread may dispatch it: not where processes compute together, which is in program order."""
-        leaves = jax.tree.leaves(self.have)
-        return all(leaf.is_fully_addressable for leaf in leaves if isinstance(leaf, jax.Array))
-
-    def held(self) -> Prepared:
-        """The same on copies of the device arrays, which stay readable when the originals are donated."""
-        leaves, structure = jax.tree.flatten(self.have)
-        copies = iter(_copies([leaf for leaf in leaves if isinstance(leaf, jax.Array)]))
-        leaves = [next(copies) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
-        return Prepared(jax.tree.unflatten(structure, leaves), self.settings, self.families)
-
-    @property
-    def _signature(self) -> Hashable:
-        leaves, structure = jax.tree.flatten(self.have)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        return structure, shapes, self.settings, self.families
-
-
-@jax.jit
-def _copies(arrays: list[Array]) -> list[Array]:
-    """Copies that jit takes for the same kind of array; those of `device_put` are bound to a device, and recompile."""
-    return [jnp.copy(array) for array in arrays]
+    measurement: Measurement = _packed(have, settings, computable)
+    return measurement
 
 
 def missing(rollout: Rollout, families: frozenset[str]) -> dict[str, tuple[str, ...]]:
@@ -163,14 +109,15 @@ def _given(value: Any) -> bool:
 
 def compilations() -> int:
     """How many times `measure` met a new shape or a new choice of families in this process."""
-    return len(_compiled)
+    return _traces[0]
 
 
-_compiled: set[Hashable] = set()
+_traces = [0]
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _packed(have: Arrays, settings: Metrics, families: frozenset[str]) -> Measurement:
+    _traces[0] += 1  # Python runs here only while JAX traces
     found = _statistics(have, settings, families)
     columns, parts = [], []
     for key, value in found.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -79,6 +81,31 @@ def arrays(rollout: Rollout, with_text: bool = True) -> Arrays:
     return found if on_device else _padded(found, batch)
 
 
+def hold(rollout: Rollout) -> Rollout:
+    """A copy that nothing changes: what the host donates to its next step, or writes over, stays readable in it.
+
+    One dispatch for all arrays of JAX, and no wait. Raises `RolloutError` when an array is traced or was donated.
+    """
+    leaves, structure = jax.tree.flatten(rollout)
+    on_device = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    if not all(map(_is_there, on_device)):
+        arrays(rollout)  # raises, and knows the name of the field
+    copies = iter(_copies(*on_device))
+    held = [next(copies) if isinstance(leaf, jax.Array) else copy(leaf) for leaf in leaves]
+    copied: Rollout = jax.tree.unflatten(structure, held)
+    return copied
+
+
+@jax.jit
+def _copies(*arrays: Array) -> list[Array]:
+    # Unlike those of device_put, these are not bound to a device, which jit would take for another kind of argument.
+    return [jnp.copy(array) for array in arrays]
+
+
+def _is_there(array: Array) -> bool:
+    return not isinstance(array, jax.core.Tracer) and not array.is_deleted() and array.is_fully_addressable
+
+
 def utf8(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The texts as rows of UTF-8 bytes, padded with zeros to a bucket, and the length of each in bytes.
 
@@ -110,6 +137,11 @@ def _readable(name: str, value: Any) -> Any:
             raise RolloutError(
                 f"{name} was donated to a later computation and is gone. Observe the rollout before the step that "
                 "takes its buffers, or leave it out of donate_argnums"
+            )
+        if not value.is_fully_addressable:
+            raise RolloutError(
+                f"{name} is spread over several processes, and one of them alone cannot read it: observe what each "
+                "has of it, or an array that every process has whole"
             )
         return value
     return _host_array(name, value)

@@ -1,17 +1,17 @@
 """The metrics of a step in one row."""
 
 import logging
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toolkit.callbacks import RolloutSource, StepEvent
+from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.metrics import MetricsCallback
 from toolkit.config import Metrics, load
 from toolkit.logger import Logger
-from toolkit.measure import _packed
 from toolkit.rollout import Rollout
 from toolkit.sinks.memory import MemorySink
 
@@ -29,13 +29,14 @@ def rollout(**changes: object) -> Rollout:
 
 
 def rows(
-    *sources: RolloutSource | None, update: RolloutSource | None = None, settings: Metrics = SETTINGS
+    *rollouts: Rollout | Callable[[], Rollout] | None, update: Rollout | None = None, settings: Metrics = SETTINGS
 ) -> list[dict[str, object]]:
     sink = MemorySink()
     callback = MetricsCallback(settings)
     with Logger([sink]) as logger:
-        for step, source in enumerate(sources):
-            callback.on_step(StepEvent(step, logger, source, update, {"loss": 0.5}, step_s=2.0))
+        for step, given in enumerate(rollouts):
+            source, second = (None if one is None else Source(one) for one in (given, update))
+            callback.on_step(StepEvent(step, logger, source, second, {"loss": 0.5}, step_s=2.0))
             logger.flush()
     return [dict(record.values) for record in sink.records]
 
@@ -60,31 +61,17 @@ def test_a_family_is_measured_only_when_it_is_due() -> None:
 
 
 def test_device_arrays_may_be_donated_right_after_the_step() -> None:
-    """The first step, which is measured by the worker after compiling, and the next ones, which are not, keep their values."""
+    """The worker measures copies: while it compiles, and afterwards, every step keeps its own values."""
     sink = MemorySink()
     callback = MetricsCallback(SETTINGS)
     donate = jax.jit(lambda x: x * 0, donate_argnums=0)
     with Logger([sink]) as logger:
         for step in range(0, 6, 2):
             logp = jnp.full((4, 3), -1.0 - step)
-            callback.on_step(StepEvent(step, logger, rollout(logp=logp), step_s=1.0))
+            callback.on_step(StepEvent(step, logger, Source(rollout(logp=logp)), step_s=1.0))
             jax.block_until_ready(donate(logp))
             assert logp.is_deleted()
-            if step == 2:
-                logger.flush()
     assert sink.series("policy/entropy_mc") == [(0, 1.0), (2, 3.0), (4, 5.0)]
-
-
-def test_what_the_worker_compiled_is_not_compiled_again_on_the_training_thread() -> None:
-    """The step after the worker's first measurement dispatches the same compiled function."""
-    sink = MemorySink()
-    callback = MetricsCallback(SETTINGS)
-    with Logger([sink]) as logger:
-        for step in range(4):
-            callback.on_step(StepEvent(2 * step, logger, rollout(logp=jnp.full((4, 3), -1.0), truncated=np.zeros(4, bool)), step_s=1.0))
-            logger.flush()
-            compiled = _packed._cache_size() if step == 0 else compiled
-    assert _packed._cache_size() == compiled
 
 
 def test_token_statistics_that_come_separately_replace_those_of_the_rollout() -> None:

@@ -1,6 +1,6 @@
 """Completions to read."""
 
-from toolkit.callbacks import StepEvent
+from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.samples import SamplesCallback
 from toolkit.config import Samples
 from toolkit.logger import Logger
@@ -20,7 +20,7 @@ def tables(rollout: Rollout, steps: range, settings: Samples) -> list[Table]:
     callback = SamplesCallback(settings)
     with Logger([sink]) as logger:
         for step in steps:
-            callback.on_step(StepEvent(step, logger, rollout))
+            callback.on_step(StepEvent(step, logger, Source(rollout)))
     return [table for _, table in sink.series("samples/completions", "samples") if isinstance(table, Table)]
 
 

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from functools import cached_property
+from typing import Any, Protocol
 
 from toolkit.logger import Logger
-from toolkit.rollout import Rollout
+from toolkit.rollout import Rollout, hold
 
-RolloutSource: TypeAlias = Rollout | Callable[[], Rollout]
-"""A rollout, or a function that builds one from host values and is called on the worker thread."""
+
+class Source:
+    """Where the rollout of a step comes from: an object of the host's, or a function that builds it off its thread."""
+
+    def __init__(self, rollout: Rollout | Callable[[], Rollout]) -> None:
+        self._rollout = rollout
+
+    @cached_property
+    def later(self) -> Callable[[], Rollout]:
+        """A function that gives the rollout on another thread. Take it on the training thread, while the step lasts.
+
+        Device arrays are copied in one dispatch, once for all callbacks, as the next step may donate them; a step that
+        no callback measures copies nothing. Raises `RolloutError` for arrays that cannot be read any more.
+        """
+        if callable(self._rollout):
+            return self._rollout
+        held = hold(self._rollout)
+        return lambda: held
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """One step of training, as it ends. Lives on the training thread; a callback must not keep device arrays of it.
+    """One step of training, as it ends; given on the training thread.
 
     `rollout` is what was generated for the step, None where it reuses an older one. `update` has the token statistics
     of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars.
@@ -25,8 +42,8 @@ class StepEvent:
 
     step: int
     logger: Logger
-    rollout: RolloutSource | None = None
-    update: RolloutSource | None = None
+    rollout: Source | None = None
+    update: Source | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     step_s: float | None = None
     overhead_s: float = 0.0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from toolkit.callbacks import RolloutSource, StepEvent
+from toolkit.callbacks import Source, StepEvent
 from toolkit.config import Metrics
 from toolkit.logger import Complaints
-from toolkit.measure import measure, missing, prepare
+from toolkit.measure import measure, missing
 from toolkit.rollout import Rollout
 
 _log = logging.getLogger("toolkit")
 _OF_UPDATE = frozenset({"policy", "sampler"})
+
+_Part: TypeAlias = tuple[Callable[[], Rollout], frozenset[str]]
 
 
 class MetricsCallback:
@@ -33,50 +35,40 @@ class MetricsCallback:
         self._said_missing = False
 
     def on_step(self, event: StepEvent) -> None:
-        """Dispatch the measurement of the families due at this step, and queue the row."""
+        """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
         families = self._settings.due(event.step)
         row = {f"trainer/{key}": value for key, value in event.values.items()}
-        if "time" in families:
-            row |= _times(event)
+        if "time" in families and event.step_s is not None:
+            row["time/step_s"] = event.step_s
         of_rollout = families - _OF_UPDATE if event.update is not None else families
-        measured = [
-            self._measured(source, wanted, event)
-            for source, wanted in ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
-            if source is not None
-        ]
-        event.logger.log(event.step, lambda: self._row(row, measured))
+        wanted = ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
+        parts = [part for source, of_it in wanted if source and of_it and (part := self._held(source, of_it, event))]
+        event.logger.log(event.step, lambda: self._row(row, parts, event.step_s))
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _measured(
-        self, source: RolloutSource, families: frozenset[str], event: StepEvent
-    ) -> Callable[[], Mapping[str, Any]]:
-        """A function for the worker that gives the metrics.
-
-        Device arrays are measured here and now, as the next step may donate them. Only where that would compile first
-        does the worker measure copies of them, and a rollout that is still to be built it measures anyway.
-        """
-        if callable(source):
-            return lambda: measure(source(), self._settings, families, event.step_s).values()
-        self._say_missing(source, families)
+    def _held(self, source: Source, families: frozenset[str], event: StepEvent) -> _Part | None:
         try:
-            prepared = prepare(source, self._settings, families, event.step_s)
-            if prepared.compiled or not prepared.movable:
-                return prepared.measure().values
-            held = prepared.held()
-            return lambda: held.measure().values()
+            return source.later, families
         except Exception as error:  # whatever is wrong with the rollout, the host's own scalars are still logged
             self._complaints.add(f"the metrics of step {event.step}", error)
-            return dict
+            return None
 
-    def _row(self, row: dict[str, Any], measured: list[Callable[[], Mapping[str, Any]]]) -> dict[str, Any]:
-        for values in measured:
+    def _row(self, row: dict[str, Any], parts: list[_Part], step_s: float | None) -> dict[str, Any]:
+        """The row with what each part gives; called on the worker thread, which compiles, computes and waits."""
+        for rollout_of, families in parts:
             try:
-                row |= values()
-            except Exception as error:  # as above, now on the worker thread
+                row |= self._measured(rollout_of(), families, step_s)
+            except Exception as error:  # as above
                 self._complaints.add("metrics", error)
         return row
+
+    def _measured(self, rollout: Rollout, families: frozenset[str], step_s: float | None) -> dict[str, Any]:
+        self._say_missing(rollout, families)
+        times = rollout.timings if rollout.timings and "time" in families else {}
+        found = measure(rollout, self._settings, families, step_s).values()
+        return {**found, **{f"time/{name}": seconds for name, seconds in times.items()}}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
         lacking = missing(rollout, families)
@@ -84,9 +76,3 @@ class MetricsCallback:
             self._said_missing = True
             listed = "; ".join(f"{family} (no {', '.join(needs)})" for family, needs in lacking.items())
             _log.info("not measured, as the rollout lacks fields: %s", listed)
-
-
-def _times(event: StepEvent) -> dict[str, float]:
-    timings = event.rollout.timings if isinstance(event.rollout, Rollout) else None
-    times = {f"time/{name}": seconds for name, seconds in (timings or {}).items()}
-    return times if event.step_s is None else {"time/step_s": event.step_s, **times}

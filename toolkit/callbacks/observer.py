@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from toolkit.callbacks import Callback, RolloutSource, StepEvent
+from toolkit.callbacks import Callback, Source, StepEvent
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.logger import Complaints, Logger
+from toolkit.rollout import Rollout
 from toolkit.validation.policy import Policy
 
 
@@ -45,18 +46,20 @@ class Observer:
     def step(
         self,
         step: int,
-        rollout: RolloutSource | None = None,
+        rollout: Rollout | Callable[[], Rollout] | None = None,
         *,
-        update: RolloutSource | None = None,
+        update: Rollout | Callable[[], Rollout] | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> None:
         """A training step ended: measure its rollout and log it, with the loop's own scalars in `values`.
 
         Call it after the jitted step returned and before the next one is called, which may donate the rollout's
-        arrays; `StepEvent` says what `update` is for.
+        arrays. A rollout may also be a function that builds it from what the host will not change: it is called on
+        the worker thread. `StepEvent` says what `update` is for.
         """
         with self._costed():
-            event = self._event(step, rollout, update, values or {})
+            generated, updated = (None if given is None else Source(given) for given in (rollout, update))
+            event = self._event(step, generated, updated, values or {})
             for callback in self._callbacks:
                 self._guarded(type(callback).__name__, step, callback.on_step, event)
 
@@ -101,7 +104,7 @@ class Observer:
         self.close()
 
     def _event(
-        self, step: int, rollout: RolloutSource | None, update: RolloutSource | None, values: Mapping[str, Any]
+        self, step: int, rollout: Source | None, update: Source | None, values: Mapping[str, Any]
     ) -> StepEvent:
         now = time.perf_counter()
         step_s = now - self._last_step if self._last_step is not None else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from toolkit.callbacks import RolloutSource, StepEvent
+from toolkit.callbacks import StepEvent
 from toolkit.config import Samples
 from toolkit.record import Table
 from toolkit.rollout import Rollout
@@ -25,15 +25,14 @@ class SamplesCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Queue the table when it is due; it is put together on the worker thread."""
-        source = event.rollout
-        if source is not None and event.step % self._settings.every == 0:
-            event.logger.log(event.step, lambda: self._row(source, event.step), stream="samples")
+        if event.rollout is not None and event.step % self._settings.every == 0:
+            rollout_of = event.rollout.later
+            event.logger.log(event.step, lambda: self._row(rollout_of(), event.step), stream="samples")
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _row(self, source: RolloutSource, step: int) -> dict[str, Table]:
-        rollout = source() if callable(source) else source
+    def _row(self, rollout: Rollout, step: int) -> dict[str, Table]:
         if rollout.completions is None or not rollout.rewards:
             return {}
         return {"samples/completions": self._table(rollout, rollout.completions, step)}
