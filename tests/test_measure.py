@@ -1,6 +1,7 @@
 """`measure`: the families as one computation, what it leaves out, and how seldom it compiles."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -274,7 +275,8 @@ def test_a_held_rollout_survives_the_donation_of_the_original() -> None:
 def test_a_held_rollout_keeps_what_the_host_writes_over() -> None:
     """Arrays of NumPy and lists are copied too, and texts are kept as they are."""
     logp, reward = np.full((2, 3), -1.0, np.float32), [1.0, None]
-    held = hold(Rollout(rewards={"a": reward}, logp=logp, completions=["x", "y"], group_size=2))
+    weights = MappingProxyType({"a": 0.5})
+    held = hold(Rollout(rewards={"a": reward}, weights=weights, logp=logp, completions=["x", "y"], group_size=2))
     logp[:] = 0
     reward[0] = 5.0
     assert isinstance(held.logp, np.ndarray)
@@ -282,6 +284,7 @@ def test_a_held_rollout_keeps_what_the_host_writes_over() -> None:
     assert held.rewards == {"a": [1.0, None]}
     assert held.completions == ["x", "y"]
     assert held.group_size == 2
+    assert held.weights == {"a": 0.5}
 
 
 def test_a_traced_rollout_cannot_be_held() -> None:

@@ -60,7 +60,7 @@ class Logger:
         processors: Sequence[Processor] = (),
         *,
         capacity: int = 10_000,
-        burst_s: float = 0.05,
+        burst_s: float = 0.1,
         close_s: float = 30.0,
     ) -> None:
         self._outlets = [_Outlet(sink) for sink in sinks]
@@ -247,6 +247,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _host_value(value: Any) -> Value:
-    if isinstance(value, (Histogram, Table, Text, HParams)):
+    if type(value) is float or isinstance(value, (Histogram, Table, Text, HParams)):
         return value
     return Text(value) if isinstance(value, str) else float(value)

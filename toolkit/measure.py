@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from math import isnan
 from typing import Any
 
 import jax
@@ -48,13 +49,15 @@ class Measurement:
         A metric without a value (NaN: a mean over nothing) is left out.
         """
         host = np.asarray(self.vector, np.float64)
-        starts = np.cumsum([0, *(column.size for column in self.columns)])
+        numbers = host.tolist()
         values: dict[str, Value] = {}
-        for column, start in zip(self.columns, starts, strict=False):
+        start = 0
+        for column in self.columns:
             if column.edges is not None:
                 values[column.key] = Histogram(host[start : start + column.size], np.array(column.edges))
-            elif not np.isnan(host[start]):
-                values[column.key] = float(host[start])
+            elif not isnan(numbers[start]):
+                values[column.key] = numbers[start]
+            start += column.size
         return values
 
 

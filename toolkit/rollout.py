@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -91,7 +90,7 @@ def hold(rollout: Rollout) -> Rollout:
     if not all(map(_is_there, on_device)):
         arrays(rollout)  # raises, and knows the name of the field
     copies = iter(_copies(*on_device))
-    held = [next(copies) if isinstance(leaf, jax.Array) else copy(leaf) for leaf in leaves]
+    held = [next(copies) if isinstance(leaf, jax.Array) else _copy(leaf) for leaf in leaves]
     copied: Rollout = jax.tree.unflatten(structure, held)
     return copied
 
@@ -100,6 +99,10 @@ def hold(rollout: Rollout) -> Rollout:
 def _copies(*arrays: Array) -> list[Array]:
     # Unlike those of device_put, these are not bound to a device, which jit would take for another kind of argument.
     return [jnp.copy(array) for array in arrays]
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _is_there(array: Array) -> bool:

@@ -98,3 +98,13 @@ def test_the_snapshot_survives_the_donation_of_its_parameters() -> None:
     first, second = iter(validator.poll, None)
     assert first.policy_step == 0
     assert second.completions == ["<answer>1</answer>"] * 2
+
+
+def test_a_model_that_changes_in_place_is_asked_for_its_parameters_at_each_snapshot() -> None:
+    """A policy made once before the loop gives a snapshot of the parameters as they are at that step."""
+    model = {"answer": jnp.zeros(())}
+    policy = FunctionPolicy(lambda parameters, prompts: [f"{int(parameters['answer'])}"], lambda: model)
+    before = policy.snapshot()
+    model["answer"] = jnp.ones(())
+    assert list(policy.snapshot().generate(["?"])) == ["1"]
+    assert list(before.generate(["?"])) == ["0"]

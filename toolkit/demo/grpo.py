@@ -35,7 +35,7 @@ class GRPOConfig:
 
     seed: int = 0
     steps: int = 150
-    prompts: int = 8
+    prompts: int = 16
     group_size: int = 8
     minibatches: int = 2
     learning_rate: float = 3e-5
@@ -56,14 +56,14 @@ class TrainState:
 
 def train(model: Decoder, config: GRPOConfig, observer: Observer) -> TrainState:
     """Train `model` in place and return the last state; a seed always gives the same losses, bit for bit."""
-    state = start(model, config)
+    state, greedy = start(model, config), policy(model)
     problems = training_problems()
     for step in range(config.steps):
-        observer.validate(step, policy(state.model))
+        observer.validate(step, greedy)
         batch = draw(problems, config.prompts, np.random.default_rng([config.seed, step]))
         state, rollout = train_step(state, batch, config)
         observer.step(step, rollout, values={"loss": state.loss})
-    observer.validate(config.steps, policy(state.model), always=True)
+    observer.validate(config.steps, greedy, always=True)
     return state
 
 

@@ -77,12 +77,9 @@ def _last(logits: Float[Array, "batch time vocabulary"]) -> Float[Array, "batch 
 
 
 def policy(model: Decoder) -> FunctionPolicy:
-    """The model as a policy that answers greedily.
-
-    Until a snapshot is taken of it, it shares the model's buffers, so take one before the next training step.
-    """
-    graph, params = nnx.split(model)
-    return FunctionPolicy(partial(greedy_completions, graph), params)
+    """The model, as it is whenever it is asked, as a policy that answers greedily."""
+    graph, _ = nnx.split(model)
+    return FunctionPolicy(partial(greedy_completions, graph), lambda: nnx.split(model)[1])
 
 
 def greedy_completions(

@@ -102,6 +102,8 @@ class TensorBoardSink:
 
 def _add(summary: summary_pb2.Summary, tag: str, value: Value) -> None:
     match value:
+        case float() | int():
+            summary.value.add(tag=tag, simple_value=value)
         case Histogram():
             summary.value.add(tag=tag, histo=_histogram_proto(value))
         case Text(text):
@@ -111,8 +113,6 @@ def _add(summary: summary_pb2.Summary, tag: str, value: Value) -> None:
         case HParams(values):
             metadata = _plugin_metadata(_HPARAMS_PLUGIN, _session(values).SerializeToString())
             summary.value.add(tag=_HPARAMS_TAG, metadata=metadata, tensor=_NO_NUMBERS)
-        case _:
-            summary.value.add(tag=tag, simple_value=value)
 
 
 def _add_layout(summary: summary_pb2.Summary, layout: layout_pb2.Layout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import jax
 
@@ -19,17 +19,26 @@ class Policy(Protocol):
 
 
 class FunctionPolicy:
-    """A pure function of parameters and prompts, and the parameters (any pytree of JAX arrays)."""
+    """A pure function of parameters and prompts, and its parameters: any pytree of JAX arrays.
 
-    def __init__(self, function: Callable[[Any, Sequence[str]], Sequence[str]], parameters: Any) -> None:
+    For a model that changes in place give a function that returns its parameters now; only a snapshot asks it, so the
+    policy can be made once before the loop.
+    """
+
+    def __init__(
+        self, function: Callable[[Any, Sequence[str]], Sequence[str]], parameters: Any | Callable[[], Any]
+    ) -> None:
         self._function = function
         self._parameters = parameters
 
     def generate(self, prompts: Sequence[str]) -> Sequence[str]:
         """The function's completions."""
-        return self._function(self._parameters, prompts)
+        return self._function(self._now(), prompts)
 
-    def snapshot(self) -> Self:
+    def snapshot(self) -> FunctionPolicy:
         """A copy of the parameters: the next training step may donate the buffers of the originals."""
-        copy = jax.tree.map(lambda x: jax.device_put(x, x.sharding, may_alias=False), self._parameters)
-        return type(self)(self._function, copy)
+        copy = jax.tree.map(lambda x: jax.device_put(x, x.sharding, may_alias=False), self._now())
+        return FunctionPolicy(self._function, copy)
+
+    def _now(self) -> Any:
+        return self._parameters() if callable(self._parameters) else self._parameters
