@@ -26,7 +26,7 @@ def main() -> None:
         warm = time.perf_counter()
         with tempfile.TemporaryDirectory() as run:
             settings = load("demo", ["sinks.console=false", "sinks.tensorboard=false"])
-            with build.observer(settings, Path(run), heldout(200)) as observer:
+            with build.observer(settings, Path(run), heldout(settings.validation.max_samples)) as observer:
                 train(model, GRPOConfig(seed=seed), observer)
             ended = time.perf_counter()
             records = [record.values for record in jsonl.read(Path(run) / build.JOURNAL)]

@@ -13,7 +13,7 @@ from transformers import Trainer, TrainingArguments
 import toolkit
 from tests.callbacks import tiny_trl
 from tests.callbacks.tiny_trl import at_least, journal, logged, other_score, score, sometimes, vowels
-from toolkit.callbacks import StepEvent
+from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl import attach
 from toolkit.config import Config, load
@@ -40,11 +40,10 @@ class Recorder:
         pass
 
 
-def built(source: Any) -> Rollout:
+def built(source: Source | None) -> Rollout:
     """The rollout that the worker would build."""
-    rollout = source()
-    assert isinstance(rollout, Rollout)
-    return rollout
+    assert source is not None
+    return source.later()
 
 
 class Run:
