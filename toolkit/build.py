@@ -54,14 +54,13 @@ def observer(
 
 
 def _callbacks(config: Config) -> list[Callback]:
-    callbacks: list[Callback] = [MetricsCallback(config.metrics)]
-    if config.samples.enabled:
-        callbacks.append(SamplesCallback(config.samples))
-    if config.metrics.memory.enabled:
-        callbacks.append(MemoryCallback(config.metrics.memory))
-    if config.metrics.observer.enabled:
-        callbacks.append(HealthCallback(config.metrics.observer))
-    return callbacks
+    """Those that are switched off are there too, and are never due."""
+    return [
+        MetricsCallback(config.metrics),
+        SamplesCallback(config.samples),
+        MemoryCallback(config.metrics.memory),
+        HealthCallback(config.metrics.observer),
+    ]
 
 
 def _processors(config: Config) -> list[RewardTrends]:

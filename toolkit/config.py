@@ -40,8 +40,18 @@ class Switch(Section):
         return {"enabled": value} if isinstance(value, bool) else value
 
 
-class Family(Switch):
-    """A metric family; computed at step 0 and at every multiple of `every` steps."""
+class Scheduled(Switch):
+    """A part that has its turn at step 0 and at every multiple of `every` steps."""
+
+    every: PositiveInt
+
+    def due(self, step: int) -> bool:
+        """Whether it is switched on and has its turn at `step`."""
+        return self.enabled and step % self.every == 0
+
+
+class Family(Scheduled):
+    """A metric family."""
 
     every: PositiveInt = 1
 
@@ -99,7 +109,7 @@ class Metrics(Section):
     def due(self, step: int) -> frozenset[str]:
         """The families that are switched on and due at `step`."""
         families = {name: getattr(self, name) for name in type(self).model_fields if name != "success"}
-        return frozenset(name for name, family in families.items() if family.enabled and step % family.every == 0)
+        return frozenset(name for name, family in families.items() if family.due(step))
 
 
 class ConsoleSink(Switch):
@@ -116,7 +126,7 @@ class Sinks(Section):
     tensorboard: Switch = Switch()
 
 
-class Validation(Switch):
+class Validation(Scheduled):
     """Held-out validation on a background thread.
 
     `close_s` is how long the end of the run waits for a validation that is still going on.
@@ -127,7 +137,7 @@ class Validation(Switch):
     close_s: PositiveFloat = 60.0
 
 
-class Samples(Switch):
+class Samples(Scheduled):
     """Completions kept as text: `rows` of them, each cut at `max_characters`."""
 
     every: PositiveInt = 25

@@ -1,21 +1,10 @@
-"""When something is due: by steps of training, or by seconds of wall time."""
+"""When something is due by wall time; by steps of training it is each section of the configuration that knows."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True, slots=True)
-class EverySteps:
-    """Due at step 0 and at every multiple of `steps`."""
-
-    steps: int
-
-    def due(self, step: int) -> bool:
-        """Whether `step` is one of them."""
-        return step % self.steps == 0
 
 
 @dataclass(slots=True)

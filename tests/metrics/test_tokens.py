@@ -67,3 +67,12 @@ def test_eager_and_jit_agree_and_bfloat16_is_computed_in_float32() -> None:
     ):
         assert eager.dtype == jnp.float32
         np.testing.assert_allclose(eager, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_the_log_softmax() -> None:
+    """Also where two logits are the largest together, and in an example that trains on it."""
+    logits = jnp.array([[1.0, 3.0, 3.0, -2.0], [0.5, 0.0, -1.0, 2.0]])
+    tokens = jnp.array([1, 0])
+    own = jax.grad(lambda x: logprobs(x, tokens).sum())(logits)
+    expected = jax.grad(lambda x: jnp.take_along_axis(jax.nn.log_softmax(x), tokens[:, None], axis=-1).sum())(logits)
+    np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-7)

@@ -26,7 +26,7 @@ class MemoryCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Look at the memory when it is due."""
-        if event.step % self._settings.every:
+        if not self._settings.due(event.step):
             return
         rss = self._process.memory_info().rss
         self._looks += 1
@@ -56,7 +56,7 @@ class HealthCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Log the counters when they are due."""
-        if event.step % self._settings.every:
+        if not self._settings.due(event.step):
             return
         health = event.logger.health
         values = {

@@ -25,7 +25,7 @@ class SamplesCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Queue the table when it is due; it is put together on the worker thread."""
-        if event.rollout is not None and event.step % self._settings.every == 0:
+        if event.rollout is not None and self._settings.due(event.step):
             rollout_of = event.rollout.later
             event.logger.log(event.step, lambda: self._row(rollout_of(), event.step), stream="samples")
 

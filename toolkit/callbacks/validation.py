@@ -27,7 +27,7 @@ class ValidationCallback:
 
     def submit(self, step: int, policy: Policy, always: bool = False) -> bool:
         """Validate the policy if that is due at `step`, or `always`; True if it was taken."""
-        due = always or step % self._settings.every == 0
+        due = always or self._settings.due(step)
         return due and self._validator.submit(step, policy)
 
     def on_step(self, event: StepEvent) -> None:

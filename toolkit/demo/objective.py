@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit.demo.model import Decoder, completion_logits
+from toolkit.metrics.tokens import entropy, logprobs
 
 
 class Batch(NamedTuple):
@@ -52,9 +52,8 @@ def token_stats(
     model: Decoder, prompts: Int[Array, "batch prompt_time"], completions: Int[Array, "batch time"]
 ) -> TokenStats:
     """Logprob and entropy of every completion token under `model`, in one forward pass."""
-    log_probs = jax.nn.log_softmax(completion_logits(model, prompts, completions))
-    logp = jnp.take_along_axis(log_probs, completions[..., None], axis=-1)[..., 0]
-    return TokenStats(logp, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
+    logits = completion_logits(model, prompts, completions)
+    return TokenStats(logprobs(logits, completions), entropy(logits))
 
 
 def kl_divergence(logp: Float[Array, "batch time"], ref_logp: Float[Array, "batch time"]) -> Float[Array, "batch time"]:
