@@ -125,6 +125,13 @@ def test_a_mistyped_key_is_refused_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def test_held_out_data_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """A plain list has no references to score against; the error says what to give."""
+    with pytest.raises(toolkit.ConfigError, match=r"expected a toolkit\.HeldOut"):
+        toolkit.observe("grpo", tmp_path / "run", heldout=["1+1="])  # type: ignore[arg-type]  # wrong on purpose
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_trainer_cannot_be_watched() -> None:
     """`watch` says what it expected, and what to use instead."""
     with pytest.raises(toolkit.ToolkitError, match="dict is not a trainer that can be watched"):

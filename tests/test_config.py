@@ -58,6 +58,7 @@ def test_due_names_the_families_of_a_step() -> None:
         ("tensorbord=false", "did you mean 'sinks.tensorboard'?"),
         ("metrics.rewards.every=ten", "metrics.rewards.every: input should be a valid integer"),
         ("validation.every=0", "greater than 0; got 0"),
+        ("queue.burst_s=.inf", "less than or equal to 86400"),
         ("sinks=3", "expected a section with keys"),
         ("metrics.format.tags=[]", "at least 1 item"),
         ("metrics.rewards", "expected key=value, for example"),
@@ -114,3 +115,18 @@ def test_the_flat_form_has_one_dotted_key_a_setting() -> None:
     settings = flat(load("grpo"))
     assert settings["metrics.format.tags"] == "reasoning, answer"
     assert settings["validation.every"] == 50
+
+
+def test_an_override_may_refer_to_another_setting() -> None:
+    """An interpolation in an override is resolved against the whole configuration."""
+    assert load("grpo", ["validation.every=${metrics.memory.every}"]).validation.every == 10
+
+
+def test_what_is_no_text_and_what_is_no_setting_are_refused(tmp_path: Path) -> None:
+    """A binary file and a mapping with foreign objects are errors for people too."""
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load(path)
+    with pytest.raises(ConfigError, match="mapping: "):
+        load({"metrics": {"format": object()}})

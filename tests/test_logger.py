@@ -126,7 +126,7 @@ def test_a_failing_sink_hurts_no_other_and_is_named_once(caplog: pytest.LogCaptu
     assert len(good.records) == 20
     assert bad.calls == 2 + 3 * 2  # two that went well, then three rows that were tried twice
     assert logger.health.sink_failures == 20 - 2 + 1  # every missed row, and the close
-    named = [message for message in caplog.messages if "left out from now on" in message]
+    named = [message for message in caplog.messages if "is left out and tried again" in message]
     assert len(named) == 1
     assert "RaisingSink" in named[0]
 
@@ -233,6 +233,43 @@ def test_logging_after_close_is_counted_as_dropped() -> None:
     logger.close()
     logger.log(0, {"x": 0.0})
     assert logger.health.dropped == 1
+    started = time.monotonic()
+    assert logger.flush(timeout_s=30)
+    assert time.monotonic() - started < 10
+
+
+def test_a_sink_that_recovers_is_taken_back(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that is full for a while costs the rows of that while, not the rest of the run's history."""
+    monkeypatch.setattr("toolkit.logger._RETRY_S", 0.05)
+
+    class Full(MemorySink):
+        full = True
+
+        def write(self, record: Record) -> None:
+            if self.full:
+                raise OSError("No space left on device")
+            super().write(record)
+
+    sink = Full()
+    with caplog.at_level(logging.WARNING, logger="toolkit"), Logger([sink]) as logger:
+        for step in range(5):
+            logger.log(step, {"x": 0.0})
+        logger.flush()
+        sink.full = False
+        time.sleep(0.1)
+        for step in range(5, 10):
+            logger.log(step, {"x": 0.0})
+    assert [record.step for record in sink.records] == [5, 6, 7, 8, 9]
+    assert any("Full is back; it missed 5 rows" in message for message in caplog.messages)
+
+
+def test_a_step_may_be_a_number_of_jax_or_numpy() -> None:
+    """A step kept in a Flax train state is an array; it is logged as a whole number."""
+    sink = MemorySink()
+    with Logger([sink]) as logger:
+        for step in (jnp.int32(3), np.int64(4), 5.0):
+            logger.log(step, {"x": 0.0})  # type: ignore[arg-type]  # what users pass
+    assert [(record.step, type(record.step)) for record in sink.records] == [(3, int), (4, int), (5, int)]
 
 
 ENDINGS = {
@@ -264,3 +301,26 @@ for step in range(1000):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert [record.step for record in jsonl.read(tmp_path / "journal.jsonl")] == list(range(1000))
     assert ended.returncode == CODES.get(ending, 0)
+
+
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_while_closing_loses_nothing(second: str, tmp_path: Path) -> None:
+    """Ctrl-C twice, or SIGTERM after Ctrl-C, while a slow sink is still written to: every row arrives."""
+    code = f"""
+import os, signal, threading, time
+from pathlib import Path
+from toolkit.logger import Logger
+from toolkit.sinks.jsonl import JsonlSink
+class Slow(JsonlSink):
+    def write(self, record):
+        time.sleep(0.02)
+        super().write(record)
+with Logger([Slow(Path({str(tmp_path / "journal.jsonl")!r}))]) as logger:
+    for step in range(100):
+        logger.log(step, {{"x": float(step)}})
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.{second})).start()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert [record.step for record in jsonl.read(tmp_path / "journal.jsonl")] == list(range(100))

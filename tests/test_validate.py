@@ -55,6 +55,7 @@ def test_a_requirement_decides_the_exit_code(files: tuple[str, str], bar: str, c
     [
         (("--require", "acuracy>=0.6"), "expected NAME>=NUMBER with a name of accuracy, format_strict"),
         (("--require", "accuracy"), "expected NAME>=NUMBER"),
+        (("--require", "accuracy>=nan"), "expected NAME>=NUMBER"),
         (("--data", "none.jsonl"), "none.jsonl: cannot be read"),
     ],
 )
@@ -72,3 +73,12 @@ def test_a_prompt_without_a_completion_is_named(files: tuple[str, str]) -> None:
     ended = command("--data", files[0], "--completions", files[1])
     assert ended.returncode == 2
     assert "3 of 4 prompts have no completion, first '1+1='" in ended.stderr
+
+
+def test_two_completions_of_one_prompt_are_refused(files: tuple[str, str]) -> None:
+    """Which of them would be scored is not for the command to choose."""
+    lines = Path(files[1]).read_text()
+    Path(files[1]).write_text(lines + "\n" + lines)
+    ended = command("--data", files[0], "--completions", files[1])
+    assert ended.returncode == 2
+    assert "4 completions are of a prompt that has one already" in ended.stderr

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from toolkit.logger import Logger
     from toolkit.measure import measure
     from toolkit.rollout import Rollout
+    from toolkit.validation.heldout import HeldOut
+    from toolkit.validation.policy import FunctionPolicy
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ConfigError": "toolkit.errors",
+    "FunctionPolicy": "toolkit.validation.policy",
+    "HeldOut": "toolkit.validation.heldout",
     "Logger": "toolkit.logger",
     "Rollout": "toolkit.rollout",
     "RolloutError": "toolkit.errors",
@@ -31,6 +35,8 @@ _HOMES = {
 
 __all__ = [
     "ConfigError",
+    "FunctionPolicy",
+    "HeldOut",
     "Logger",
     "Rollout",
     "RolloutError",

@@ -14,7 +14,7 @@ from toolkit.callbacks.resources import HealthCallback, MemoryCallback
 from toolkit.callbacks.samples import SamplesCallback
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.config import Config, Sinks, as_yaml, flat
-from toolkit.errors import SinkError
+from toolkit.errors import ConfigError, SinkError
 from toolkit.logger import Logger
 from toolkit.record import HParams
 from toolkit.sinks import Sink
@@ -39,7 +39,14 @@ def observer(
     heldout: HeldOut | None = None,
     scorers: Mapping[str, Scorer] | None = None,
 ) -> Observer:
-    """Everything that observes one run, ready to be handed its steps. Raises `SinkError` when a sink cannot start."""
+    """Everything that observes one run, ready to be handed its steps.
+
+    Raises `SinkError` when a sink cannot start and `ConfigError` for held-out data of another kind.
+    """
+    if heldout is not None and not isinstance(heldout, HeldOut):
+        raise ConfigError(
+            f"heldout: expected a toolkit.HeldOut(name, prompts, references), got a {type(heldout).__name__}"
+        )
     _write_config(config, log_dir)
     logger = Logger(
         _sinks(config.sinks, log_dir),
@@ -77,7 +84,8 @@ def _validation(
     def run(policy: Policy, step: int) -> Report:
         return validate(policy, problems, chosen, policy_step=step)
 
-    return ValidationCallback(config.validation, BackgroundValidator(run, config.validation.close_s), logger)
+    validator = BackgroundValidator(run, config.validation.close_s, logger.complaints)
+    return ValidationCallback(config.validation, validator, logger)
 
 
 def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:

@@ -33,7 +33,7 @@ def demo(
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=1, help="GRPO steps.")] = 150,
     warmup: Annotated[int, typer.Option(min=1, help="Supervised steps before: with few the policy is weak.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     log_dir: Annotated[Path | None, typer.Option(help="The run's directory; by default one in runs/.")] = None,
     config: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "demo",
 ) -> None:

@@ -20,13 +20,13 @@ from toolkit.errors import ConfigError
 PRESETS = Path(__file__).parent / "configs"
 
 Source: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
-Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values are not coerced between kinds."""
+    """A part of the configuration; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Switch(Section):
@@ -115,7 +115,7 @@ class Metrics(Section):
 class ConsoleSink(Switch):
     """`sinks.console`: one table at most every `every_s` seconds."""
 
-    every_s: PositiveFloat = 10.0
+    every_s: Seconds = 10.0
 
 
 class Sinks(Section):
@@ -134,7 +134,7 @@ class Validation(Scheduled):
 
     every: PositiveInt = 50
     max_samples: PositiveInt = 200
-    close_s: PositiveFloat = 60.0
+    close_s: Seconds = 60.0
 
 
 class Samples(Scheduled):
@@ -153,8 +153,8 @@ class Queue(Section):
     """
 
     capacity: PositiveInt = 10_000
-    burst_s: PositiveFloat = 0.1
-    close_s: PositiveFloat = 30.0
+    burst_s: Seconds = 0.1
+    close_s: Seconds = 30.0
 
 
 class Config(Section):
@@ -206,7 +206,10 @@ def _read(source: Source) -> tuple[str, DictConfig]:
     if isinstance(source, DictConfig):
         return "OmegaConf node", source
     if isinstance(source, Mapping):
-        return "mapping", OmegaConf.create(dict(source))
+        try:
+            return "mapping", OmegaConf.create(dict(source))
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"mapping: {error}") from error
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"}:
         path = _preset(str(source))
@@ -214,6 +217,8 @@ def _read(source: Source) -> tuple[str, DictConfig]:
         node = OmegaConf.create(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(node, DictConfig):
@@ -244,7 +249,7 @@ def _parse_override(text: str) -> DictConfig:
 def _spell_switches(base: DictConfig, change: DictConfig) -> DictConfig:
     """`change` with each true or false that meets a section of `base` spelled out as that section's `enabled`."""
     spelled = {}
-    for key, value in change.items():
+    for key, value in change.items_ex(resolve=False):
         below = base.get(key)
         if isinstance(below, DictConfig):
             value = {"enabled": value} if isinstance(value, bool) else value

@@ -23,6 +23,7 @@ Processor: TypeAlias = Callable[[Record], Record | None]
 
 _log = logging.getLogger("toolkit")
 _FAILURES_IN_A_ROW = 3
+_RETRY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,10 @@ class Logger:
 
     `log` never blocks and never raises; when more than `capacity` rows wait, new ones are dropped and counted. What
     was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
-    it too. A sink that raises is tried once more, and left out after it failed so at three rows in a row, while the
-    others go on. The worker sleeps `burst_s` seconds before it works: short bursts of Python leave the training
-    thread the interpreter, where a steady trickle would make each of its calls wait.
+    it too. A sink that raises is tried once more. After it failed so at three rows in a row it is left out, and tried
+    again every half minute, while the others go on. The worker gathers rows for `burst_s` seconds before it works:
+    short bursts of Python leave the training thread the interpreter, where a steady trickle would make each of its
+    calls wait.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class Logger:
         self._hurry = threading.Event()
         self._closing = False
         self._dropped = 0
-        self._complaints = Complaints()
+        self._ended = False
+        self.complaints = Complaints()
         self._worker = threading.Thread(target=self._work, name="toolkit-logger", daemon=True)
         self._worker.start()
         atexit.register(self.close)
@@ -86,42 +89,53 @@ class Logger:
         if that is not `step`.
         """
         if self._closing or self._queue.qsize() >= self._capacity:
-            self._dropped += 1
+            self._drop(step)
             return
         try:
-            held = values if callable(values) else _held(values)
+            step = int(step)
+            held = values if callable(values) else unchanging(values)
         except Exception as error:  # anything can be passed here, and nothing may be raised into the training
-            self._complaints.add(f"values logged at step {step}", error)
+            self.complaints.add(f"values logged at step {step}", error)
             return
         self._queue.put(_Row(stream, step, step if policy_step is None else policy_step, time.time(), held))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything logged so far is written; False when `timeout_s` was too short for it."""
+        if self._ended:
+            return self._queue.empty()
         reached = threading.Event()
         self._queue.put(reached)
         self._hurry.set()
         return reached.wait(timeout_s)
 
     def close(self) -> None:
-        """Write what was logged, close the sinks and end the thread. Idempotent; waits at most `close_s` seconds."""
-        if self._closing:
-            return
-        self._closing = True
+        """Write what was logged, close the sinks and end the thread. Idempotent; waits at most `close_s` seconds.
+
+        An interrupt while it waits loses nothing: the guards at exit and at SIGTERM stand until it is through.
+        """
+        if not self._closing:
+            self._closing = True
+            self._queue.put(threading.Event())
+            self._hurry.set()
+        deadline = time.monotonic() + self._close_s
+        # Not Thread.join, which must not be entered again from a signal handler, nor after an interrupt ended it.
+        while not self._ended and time.monotonic() < deadline:
+            time.sleep(0.002)
         atexit.unregister(self.close)
         shutdown.forget(self.close)
-        self._queue.put(threading.Event())
-        self._hurry.set()
-        self._worker.join(self._close_s)
-        if self._worker.is_alive():
+        if not self._ended:
             _log.error("a sink did not finish in %g s: %d rows are not written", self._close_s, self._queue.qsize())
-        if self._dropped:
-            _log.warning("%d rows were dropped: the queue of %d rows was full", self._dropped, self._capacity)
+
+    def _drop(self, step: int) -> None:
+        self._dropped += 1
+        reason = "the logger is closed" if self._closing else f"{self._capacity} rows wait already"
+        self.complaints.add(f"the row of step {step}", BufferError(reason))
 
     @property
     def health(self) -> Health:
         """The counters of this moment."""
         failures = sum(outlet.failures for outlet in self._outlets)
-        return Health(self._queue.qsize(), self._dropped, failures, self._complaints.count)
+        return Health(self._queue.qsize(), self._dropped, failures, self.complaints.count)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +155,7 @@ class Logger:
                 self._deliver(self._queue.get())
         for outlet in self._outlets:
             outlet.close()
+        self._ended = True
 
     def _deliver(self, waiting: _Row | threading.Event) -> None:
         if isinstance(waiting, threading.Event):
@@ -160,7 +175,7 @@ class Logger:
                 if record is not None:
                     record = process(record)
         except Exception as error:  # a user's function or processor may raise anything; the thread must go on
-            self._complaints.add(f"the {row.stream} row of step {row.step}", error)
+            self.complaints.add(f"the {row.stream} row of step {row.step}", error)
             return None
         return record
 
@@ -170,7 +185,7 @@ class Logger:
             try:
                 host[key] = _host_value(value)
             except Exception as error:  # a foreign object's conversion may raise anything
-                self._complaints.add(f"the value of {key!r}", error)
+                self.complaints.add(f"the value of {key!r}", error)
         return host
 
 
@@ -191,24 +206,35 @@ class Complaints:
 
 
 class _Outlet:
-    """A sink and its guard."""
+    """A sink and its guard: a circuit breaker."""
 
     def __init__(self, sink: Sink) -> None:
         self.failures = 0
         self._sink = sink
-        self._name = type(sink).__name__
+        self._name = getattr(sink, "name", type(sink).__name__)
         self._in_a_row = 0
+        self._next_try = 0.0
 
     def write(self, record: Record) -> None:
-        if self._in_a_row >= _FAILURES_IN_A_ROW:
+        left_out = self._in_a_row >= _FAILURES_IN_A_ROW
+        if left_out and time.monotonic() < self._next_try:
             self.failures += 1
             return
         error = self._attempt(record) and self._attempt(record)
-        self._in_a_row = self._in_a_row + 1 if error else 0
-        self.failures += bool(error)
+        if error is not None:
+            self._failed(error)
+            return
+        if left_out:
+            _log.warning("%s is back; it missed %d rows so far", self._name, self.failures)
+        self._in_a_row = 0
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        self._in_a_row += 1
+        self._next_try = time.monotonic() + _RETRY_S
         if self._in_a_row == _FAILURES_IN_A_ROW:
-            said = "%s failed at %d rows in a row and is left out from now on: %r"
-            _log.error(said, self._name, self._in_a_row, error)
+            said = "%s failed at %d rows in a row, is left out and tried again every %g s: %r"
+            _log.error(said, self._name, self._in_a_row, _RETRY_S, error)
 
     def _attempt(self, record: Record) -> Exception | None:
         try:
@@ -225,14 +251,14 @@ class _Outlet:
             _log.error("%s did not close: %r", self._name, error)
 
 
-def _held(values: Mapping[str, Any]) -> dict[str, Any]:
+def unchanging(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the mapping, and of whatever in it could still change in place before the worker reads it."""
-    return {key: value if type(value) is float else _unchanging(value) for key, value in values.items()}
+    return {key: value if type(value) is float else _copy(value) for key, value in values.items()}
 
 
-def _unchanging(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return _held(value)
+        return unchanging(value)
     if isinstance(value, np.ndarray):
         return value.copy()
     return value.detach().clone() if hasattr(value, "detach") else value  # torch, which is not imported for this

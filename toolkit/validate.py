@@ -6,6 +6,7 @@ Exit code 0; 1 when `--require` is not met; 2 for bad use or bad input, with a m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -24,10 +25,14 @@ SCORERS: dict[str, Scorer] = {"accuracy": correctness, "format_strict": strict_f
 
 
 class RecordedPolicy:
-    """A policy whose completions were written down earlier, one a prompt."""
+    """A policy whose completions were written down earlier. Raises `ConfigError` when a prompt has more than one."""
 
-    def __init__(self, completions: dict[str, str]) -> None:
-        self._completions = completions
+    def __init__(self, prompts: Sequence[str], completions: Sequence[str]) -> None:
+        self._completions = dict(zip(prompts, completions, strict=True))
+        if len(self._completions) < len(prompts):
+            raise ConfigError(
+                f"{len(prompts) - len(self._completions)} completions are of a prompt that has one already"
+            )
 
     def generate(self, prompts: Sequence[str]) -> Sequence[str]:
         """The recorded completion of each prompt. Raises `ToolkitError` for a prompt that has none."""
@@ -52,7 +57,7 @@ def command(
     try:
         wanted = _requirement(require) if require else None
         prompts, answers = read_jsonl(data, ("prompt", "answer"))
-        policy = RecordedPolicy(dict(zip(*read_jsonl(completions, ("prompt", "completion")), strict=True)))
+        policy = RecordedPolicy(*read_jsonl(completions, ("prompt", "completion")))
         report = validate(policy, HeldOut(name or data.stem, prompts, answers), SCORERS)
     except ToolkitError as error:
         typer.echo(f"error: {error}", err=True)
@@ -73,7 +78,7 @@ def _requirement(text: str) -> tuple[str, float]:
         threshold = float(number)
     except ValueError:
         sign = ""
-    if not sign or name.strip() not in SCORERS:
+    if not sign or not isfinite(threshold) or name.strip() not in SCORERS:
         raise ConfigError(f"--require {text!r}: expected NAME>=NUMBER with a name of {', '.join(SCORERS)}")
     return name.strip(), threshold
 

@@ -108,6 +108,16 @@ def test_what_cannot_be_measured_is_said_once(caplog: pytest.LogCaptureFixture) 
     assert "sampler (no sampler_logp)" in said[0]
 
 
+def test_a_loops_own_value_that_changes_in_place_is_logged_as_it_was() -> None:
+    """A running loss of NumPy keeps the value of its step, though the worker reads it later."""
+    sink, callback, total = MemorySink(), MetricsCallback(SETTINGS), np.zeros(())
+    with Logger([sink]) as logger:
+        for step in range(3):
+            total += 1
+            callback.on_step(StepEvent(step, logger, values={"loss": total}))
+    assert sink.series("trainer/loss") == [(0, 1.0), (1, 2.0), (2, 3.0)]
+
+
 def test_a_step_without_a_rollout_logs_the_hosts_scalars() -> None:
     """A step that reuses an older rollout has a row all the same."""
     (row,) = rows(None)

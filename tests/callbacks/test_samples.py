@@ -1,5 +1,9 @@
 """Completions to read."""
 
+from dataclasses import replace
+
+import numpy as np
+
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.samples import SamplesCallback
 from toolkit.config import Samples
@@ -31,6 +35,9 @@ def test_the_best_and_the_worst_come_first_and_long_ones_are_cut() -> None:
     assert table.rows[0] == ("p1", "c1 is [7 more characters]", 1.0, 1.0)
     assert table.rows[1] == ("p0", "c0", 0.0, 0.0)
     assert len(table.rows) == 3
+    (advised,) = tables(replace(ROLLOUT, advantages=np.arange(5.0)), range(1), Samples(rows=1))
+    assert advised.columns[-1] == "advantage"
+    assert advised.rows[0][-1] == 1.0
 
 
 def test_the_step_alone_decides_which_others_are_drawn() -> None:

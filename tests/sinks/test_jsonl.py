@@ -90,3 +90,13 @@ def test_a_line_the_disk_did_not_take_whole_is_an_error_and_costs_only_itself(tm
     sink.write(RECORD)
     sink.close()
     assert [record.step for record in read(tmp_path / "a.jsonl")] == [7, 7]
+
+
+def test_a_journal_that_was_deleted_is_an_error(tmp_path: Path) -> None:
+    """Writing on into a file that nobody can open any more would lose the run in silence."""
+    sink = JsonlSink(tmp_path / "a.jsonl")
+    sink.write(RECORD)
+    (tmp_path / "a.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"the journal .*a\.jsonl was deleted while it was written"):
+        sink.write(RECORD)
+    sink.close()

@@ -1,8 +1,12 @@
 """Validation on a thread: one at a time, the newest waits, nothing reaches the training."""
 
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -108,3 +112,29 @@ def test_a_model_that_changes_in_place_is_asked_for_its_parameters_at_each_snaps
     model["answer"] = jnp.ones(())
     assert list(policy.snapshot().generate(["?"])) == ["1"]
     assert list(before.generate(["?"])) == ["0"]
+
+
+def test_a_validation_that_outlives_the_run_does_not_abort_the_process() -> None:
+    """A thread that is still inside JAX when the interpreter ends would: the exit waits for it, and the code stays 0."""
+    code = """
+import jax, jax.numpy as jnp, time
+from tests.validation.test_background import BackgroundValidator, FunctionPolicy, run
+
+@jax.jit
+def work(x):
+    return jax.lax.fori_loop(0, 200, lambda _, y: jnp.sin(y @ y), x)
+
+def answer(x, prompts):
+    started = time.monotonic()
+    while time.monotonic() - started < 2.5:
+        work(x).block_until_ready()
+    return list(prompts)
+
+validator = BackgroundValidator(run, close_s=1.5)
+validator.submit(0, FunctionPolicy(answer, jnp.ones((100, 100))))
+validator.close()
+assert validator.complaints.count == 1, "it should not be finished yet"
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, env=environment, check=False)
+    assert ended.returncode == 0, ended.stderr

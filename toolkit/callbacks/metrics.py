@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from toolkit.callbacks import Source, StepEvent
 from toolkit.config import Metrics
-from toolkit.logger import Complaints
+from toolkit.logger import Complaints, unchanging
 from toolkit.measure import measure, missing
 from toolkit.rollout import Rollout
 
@@ -31,19 +31,18 @@ class MetricsCallback:
 
     def __init__(self, settings: Metrics) -> None:
         self._settings = settings
-        self._complaints = Complaints()
         self._said_missing = False
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
         families = self._settings.due(event.step)
-        row = {f"trainer/{key}": value for key, value in event.values.items()}
+        row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families and event.step_s is not None:
             row["time/step_s"] = event.step_s
         of_rollout = families - _OF_UPDATE if event.update is not None else families
         wanted = ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
         parts = [part for source, of_it in wanted if source and of_it and (part := self._held(source, of_it, event))]
-        event.logger.log(event.step, lambda: self._row(row, parts, event.step_s))
+        event.logger.log(event.step, lambda: self._row(row, parts, event.step_s, event.logger.complaints))
 
     def close(self) -> None:
         """Nothing to close."""
@@ -52,16 +51,18 @@ class MetricsCallback:
         try:
             return source.later, families
         except Exception as error:  # whatever is wrong with the rollout, the host's own scalars are still logged
-            self._complaints.add(f"the metrics of step {event.step}", error)
+            event.logger.complaints.add(f"the metrics of step {event.step}", error)
             return None
 
-    def _row(self, row: dict[str, Any], parts: list[_Part], step_s: float | None) -> dict[str, Any]:
+    def _row(
+        self, row: dict[str, Any], parts: list[_Part], step_s: float | None, complaints: Complaints
+    ) -> dict[str, Any]:
         """The row with what each part gives; called on the worker thread, which compiles, computes and waits."""
         for rollout_of, families in parts:
             try:
                 row |= self._measured(rollout_of(), families, step_s)
             except Exception as error:  # as above
-                self._complaints.add("metrics", error)
+                complaints.add("metrics", error)
         return row
 
     def _measured(self, rollout: Rollout, families: frozenset[str], step_s: float | None) -> dict[str, Any]:

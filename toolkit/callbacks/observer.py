@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from toolkit.callbacks import Callback, Source, StepEvent
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.logger import Complaints, Logger
+from toolkit.logger import Logger
 from toolkit.rollout import Rollout
 from toolkit.validation.policy import Policy
 
@@ -36,11 +36,10 @@ class Observer:
         self.overhead_s = 0.0
         self._callbacks = [*callbacks, validation] if validation else list(callbacks)
         self._validation = validation
-        self._complaints = Complaints()
         self._started: float | None = None
         self._last_step: float | None = None
         self._overhead_before = 0.0
-        self._closed = False
+        self._closed: float | None = None
         atexit.register(self.close)
 
     def step(
@@ -59,9 +58,9 @@ class Observer:
         """
         with self._costed():
             generated, updated = (None if given is None else Source(given) for given in (rollout, update))
-            event = self._event(step, generated, updated, values or {})
-            for callback in self._callbacks:
-                self._guarded(type(callback).__name__, step, callback.on_step, event)
+            event = self._guarded("a step", self._event, step, generated, updated, values or {})
+            for callback in self._callbacks if event else ():
+                self._guarded(f"{type(callback).__name__} at step {event.step}", callback.on_step, event)
 
     def log(self, step: int, values: Mapping[str, Any], stream: str = "train") -> None:
         """Log values of your own, by key."""
@@ -76,23 +75,26 @@ class Observer:
         if self._validation is None:
             return False
         with self._costed():
-            taken = self._guarded("validation", step, self._validation.submit, step, policy, always)
+            taken = self._guarded("a validation", self._validation.submit, step, policy, always)
         return bool(taken)
 
     def close(self) -> None:
         """Finish the last validation, write everything and close the sinks. Idempotent."""
-        if self._closed:
+        if self._closed is not None:
             return
-        self._closed = True
-        atexit.unregister(self.close)
-        for callback in self._callbacks:
-            self._guarded(type(callback).__name__, -1, callback.close)
-        self.logger.close()
+        self._closed = time.perf_counter()
+        try:
+            for callback in self._callbacks:
+                self._guarded(f"closing {type(callback).__name__}", callback.close)
+        finally:  # also when Ctrl-C ends the wait for a validation
+            self.logger.close()
+            atexit.unregister(self.close)
 
     @property
     def overhead_fraction(self) -> float:
         """The share of the time since the first call that the observer took on the training thread."""
-        elapsed = time.perf_counter() - self._started if self._started is not None else 0.0
+        now = time.perf_counter() if self._closed is None else self._closed
+        elapsed = now - self._started if self._started is not None else 0.0
         return self.overhead_s / elapsed if elapsed > 0 else 0.0
 
     def __enter__(self) -> Self:
@@ -111,14 +113,14 @@ class Observer:
         overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
         self._last_step = now
         return StepEvent(
-            step, self.logger, rollout, update, values, step_s, overhead_s, self.overhead_fraction
+            int(step), self.logger, rollout, update, values, step_s, overhead_s, self.overhead_fraction
         )
 
-    def _guarded(self, who: str, step: int, hook: Callable[..., Any], *arguments: Any) -> Any:
+    def _guarded(self, what: str, hook: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return hook(*arguments)
         except Exception as error:  # an observer must not harm the run, whatever a callback of anyone's raises
-            self._complaints.add(f"{who} at step {step}", error)
+            self.logger.complaints.add(what, error)
             return None
 
     @contextmanager

@@ -41,6 +41,8 @@ class SamplesCallback:
         texts = {"prompt": rollout.prompts, "completion": completions, "reference": rollout.references}
         numbers = {name: np.asarray(reward, np.float32) for name, reward in rollout.rewards.items()}
         order = _order(np.nansum(list(numbers.values()), axis=0), step)[: self._settings.rows]
+        if rollout.advantages is not None and rollout.advantages.ndim == 1:
+            numbers["advantage"] = np.asarray(rollout.advantages, np.float32)
         columns = {
             **{name: [self._cut(column[row]) for row in order] for name, column in texts.items() if column},
             **{name: [float(column[row]) for row in order] for name, column in numbers.items()},

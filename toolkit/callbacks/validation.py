@@ -27,8 +27,8 @@ class ValidationCallback:
 
     def submit(self, step: int, policy: Policy, always: bool = False) -> bool:
         """Validate the policy if that is due at `step`, or `always`; True if it was taken."""
-        due = always or self._settings.due(step)
-        return due and self._validator.submit(step, policy)
+        due = always or self._settings.due(int(step))
+        return due and self._validator.submit(int(step), policy)
 
     def on_step(self, event: StepEvent) -> None:
         """Log the reports that have finished since the last step."""

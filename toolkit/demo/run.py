@@ -32,7 +32,8 @@ def run(config: Config, steps: int, warmup: int, seed: int, log_dir: Path | None
     `warmup` supervised steps come before the `steps` of GRPO. Raises `ConfigError` for a directory that holds a run.
     """
     directory = log_dir or Path("runs") / time.strftime("demo_%Y-%m-%d_%H-%M-%S")
-    if (directory / build.JOURNAL).exists():
+    journal = directory / build.JOURNAL
+    if journal.exists() and journal.stat().st_size:
         raise ConfigError(f"--log-dir {directory} holds a run already, and the demo starts anew: give another one")
     code = 0
     with build.observer(config, directory, heldout(config.validation.max_samples)) as observer:
@@ -42,7 +43,7 @@ def run(config: Config, steps: int, warmup: int, seed: int, log_dir: Path | None
         except KeyboardInterrupt:
             _console.print("\nInterrupted: finishing the last validation and writing everything")
             code = _INTERRUPTED
-    _report(directory, observer)
+    _report(config, directory, observer)
     return code
 
 
@@ -74,12 +75,15 @@ def _train(model: Decoder, config: GRPOConfig, observer: Observer) -> None:
     _console.print(f"GRPO: {time.monotonic() - started:.0f} s")
 
 
-def _report(directory: Path, observer: Observer) -> None:
+def _report(config: Config, directory: Path, observer: Observer) -> None:
     journal = directory / build.JOURNAL
     if journal.exists():
         _console.print(summary(journal, observer))
     else:
-        _console.print("No summary: the journal is switched off (sinks.jsonl)")
+        reason = "was deleted during the run" if config.sinks.jsonl.enabled else "is switched off (sinks.jsonl)"
+        _console.print(f"No summary: the journal {reason}")
+    if failures := observer.logger.health.sink_failures:
+        _console.print(f"{failures} writes failed, so something of the run is missing: the log above says where")
     if (directory / build.TENSORBOARD).exists():
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(directory / build.TENSORBOARD)]
         # Without the last option TensorBoard shows a sample of at most 1,000 points a curve.

@@ -8,7 +8,8 @@ from toolkit.record import Record
 class Sink(Protocol):
     """A backend. Both methods are called by the logger's one worker thread, in the order of logging.
 
-    A sink may raise: the logger isolates it, tries the record once more, and leaves it out when it keeps failing.
+    A sink may raise: the logger isolates it, tries the record once more, and leaves it out while it keeps failing. An
+    attribute `name`, if it has one, is how the log calls it.
     """
 
     def write(self, record: Record) -> None:

@@ -12,6 +12,7 @@ class ByStream:
     def __init__(self, to: Mapping[str, Sink], rest: Sink) -> None:
         self._to = dict(to)
         self._rest = rest
+        self.name = " and ".join(getattr(sink, "name", type(sink).__name__) for sink in (rest, *to.values()))
 
     def write(self, record: Record) -> None:
         """Pass the record on."""

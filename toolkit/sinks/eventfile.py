@@ -39,6 +39,8 @@ class EventFile:
             OSError: the disk took only a part of it. That part is taken back, so the file stays readable and
                 the same event can be appended again.
         """
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(f"{self.path} was deleted while it was written")
         record = _framed(event.SerializeToString())
         try:
             # A disk that fills up takes a part first and refuses only the next write.

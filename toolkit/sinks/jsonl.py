@@ -22,13 +22,16 @@ class JsonlSink:
     """Appends to `path`, which is created if it is not there; readable by others at any time."""
 
     def __init__(self, path: Path) -> None:
+        self.name = f"the journal {path}"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         # A line that an earlier process was killed in the middle of must not swallow the next one.
         self._torn = os.fstat(self._file).st_size > 0
 
     def write(self, record: Record) -> None:
-        """Append one line. Raises OSError when the disk does not take it whole."""
+        """Append one line. Raises OSError when the disk does not take it whole, or the file was deleted."""
+        if os.fstat(self._file).st_nlink == 0:
+            raise FileNotFoundError(f"{self.name} was deleted while it was written")
         line = encode(record)
         # Readers skip empty lines, so a needless line end after a restart costs one byte.
         data = b"\n" + line if self._torn else line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,8 +19,13 @@ class BackgroundValidator:
     logged and counted, and never reaches the training thread.
     """
 
-    def __init__(self, validate: Callable[[Policy, int], Report], close_s: float = 60.0) -> None:
-        self.complaints = Complaints()
+    def __init__(
+        self,
+        validate: Callable[[Policy, int], Report],
+        close_s: float = 60.0,
+        complaints: Complaints | None = None,
+    ) -> None:
+        self.complaints = complaints or Complaints()
         self._validate = validate
         self._close_s = close_s
         self._waiting: tuple[int, Policy] | None = None
@@ -47,12 +53,19 @@ class BackgroundValidator:
         return self._reports.popleft() if self._reports else None
 
     def close(self) -> None:
-        """Let the running and the waiting validation finish, for at most `close_s` seconds in all. Idempotent."""
+        """Let the running and the waiting validation finish, for at most `close_s` seconds in all. Idempotent.
+
+        One that is still running then is given as long once more when the interpreter ends: a thread that is inside
+        JAX at that moment aborts the process.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._worker.join(self._close_s)
         if self._worker.is_alive():
+            with self._changed:
+                self._waiting = None
+            atexit.register(self._worker.join, self._close_s)
             self.complaints.add("the last validation", TimeoutError(f"not finished {self._close_s:g} s after the end"))
 
     def _work(self) -> None:

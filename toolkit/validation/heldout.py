@@ -47,6 +47,8 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> list[list[str]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         row = _row(path, number, line)
         for column, cells in zip(columns, found, strict=True):
             if column not in row:
