@@ -66,7 +66,7 @@ def test_a_run_leaves_its_metrics_its_validations_and_its_dashboards(
 
 def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     """The demo starts anew, so it never writes into an earlier run."""
-    (tmp_path / build.JOURNAL).write_text("")
+    (tmp_path / build.JOURNAL).write_text("a row\n")
     with pytest.raises(toolkit.ConfigError, match="holds a run already"):
         run(load("demo", QUIET), steps=1, warmup=50, seed=0, log_dir=tmp_path)
 
