@@ -126,11 +126,11 @@ def work(x):
 
 def answer(x, prompts):
     started = time.monotonic()
-    while time.monotonic() - started < 2.5:
+    while time.monotonic() - started < 4:
         work(x).block_until_ready()
     return list(prompts)
 
-validator = BackgroundValidator(run, close_s=1.5)
+validator = BackgroundValidator(run, close_s=3)
 validator.submit(0, FunctionPolicy(answer, jnp.ones((100, 100))))
 validator.close()
 assert validator.complaints.count == 1, "it should not be finished yet"
