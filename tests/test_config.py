@@ -96,7 +96,7 @@ def test_every_mistake_of_a_file_is_listed_with_the_files_name(tmp_path: Path) -
 def test_a_source_that_is_not_there_is_named(source: object, message: str) -> None:
     """A mistyped preset, a missing file and a dangling interpolation are each an error for people."""
     with pytest.raises(ConfigError) as raised:
-        load(source)  # type: ignore[arg-type]
+        load(source)  # type: ignore[arg-type]  # the sources are of several types
     assert message in str(raised.value)
 
 

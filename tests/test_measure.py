@@ -320,7 +320,7 @@ def test_a_users_own_dtypes_are_taken() -> None:
 
 def test_without_a_success_reward_nothing_is_called_correct() -> None:
     """Neither pass@k nor the length of correct answers, whatever the rewards are named."""
-    settings = Metrics(success={"reward": None})  # type: ignore[arg-type]
+    settings = Metrics(success={"reward": None})  # type: ignore[arg-type]  # pydantic makes the section of it
     gone = keys(Rollout(**draw())) - keys(Rollout(**draw()), settings)
     assert gone == {
         "groups/pass_at_1", "groups/pass_at_4", "completions/length_correct", "completions/length_incorrect"

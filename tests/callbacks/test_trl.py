@@ -173,7 +173,7 @@ def test_the_clip_range_is_the_trainers(watched: Run) -> None:
 
 def test_jax_stays_on_the_cpu(watched: Run) -> None:
     """JAX is told to leave the trainer's accelerator alone."""
-    assert jax.config.jax_platforms == "cpu"  # type: ignore[attr-defined]
+    assert jax.config.jax_platforms == "cpu"  # type: ignore[attr-defined]  # jax.config has no types
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ class Weights:
 def test_a_level_that_fails_costs_only_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A host whose rewards cannot be read trains on, with one warning, and its tokens are still observed."""
     trainer = tiny_trl.trainer(tmp_path / "host", [score], max_steps=2)
-    trainer.reward_weights = Weights()  # type: ignore[assignment]
+    trainer.reward_weights = Weights()  # type: ignore[assignment]  # wrong on purpose
     toolkit.watch(trainer, "minimal", log_dir=tmp_path / "run", overrides=[*QUIET[:1], "metrics.policy=true"])
     trainer.train()
     rows = journal(tmp_path / "run")
