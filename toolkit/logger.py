@@ -89,7 +89,7 @@ class Logger:
         if that is not `step`.
         """
         if self._closing or self._queue.qsize() >= self._capacity:
-            self._drop(step)
+            self._drop()
             return
         try:
             step = int(step)
@@ -126,10 +126,11 @@ class Logger:
         if not self._ended:
             _log.error("a sink did not finish in %g s: %d rows are not written", self._close_s, self._queue.qsize())
 
-    def _drop(self, step: int) -> None:
+    def _drop(self) -> None:
         self._dropped += 1
-        reason = "the logger is closed" if self._closing else f"{self._capacity} rows wait already"
-        self.complaints.add(f"the row of step {step}", BufferError(reason))
+        if self._dropped == 1:
+            reason = "the logger is closed" if self._closing else f"{self._capacity} rows wait already"
+            _log.warning("rows are dropped from now on, and counted: %s", reason)
 
     @property
     def health(self) -> Health:
