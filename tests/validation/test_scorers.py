@@ -14,6 +14,8 @@ from toolkit.validation.scorers import correctness, strict_format
         ("<answer>12</answer><answer>85</answer>", "85", 1.0),
         ("<answer>58</answer>", "85", 0.0),
         ("85", "85", 0.0),
+        ("so \\boxed{85}", "6 + 79 = 85\n#### 85", 1.0),
+        ("<answer>85 dollars</answer>", "$85.00", 1.0),
         ("<answer></answer>", "85", 0.0),
         ("<answer></answer>", "", 0.0),
         ("<answer>\nParis\n</answer>", "Paris", 1.0),
@@ -21,7 +23,7 @@ from toolkit.validation.scorers import correctness, strict_format
     ],
 )
 def test_an_answer_is_right_when_it_is_the_reference(completion: str, reference: str, score: float) -> None:
-    """The last answer tag counts; numbers compare as numbers, other answers as text; no answer is wrong."""
+    """The final answer counts; numbers compare as numbers, other answers as text; no answer is wrong."""
     assert correctness(["?"], [completion], [reference]) == [score]
 
 

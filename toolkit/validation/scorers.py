@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
+
+from toolkit.text.answer import final_answer, reference_answer, same_plain_answer
 
 Scorer: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[float]]
 """(prompts, completions, references) -> a score a completion."""
@@ -14,8 +15,12 @@ Scorer: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequ
 def correctness(
     prompts: Sequence[str], completions: Sequence[str], references: Sequence[str], tag: str = "answer"
 ) -> list[float]:
-    """1 where the content of the answer tag is the reference: the same number, or the same text."""
-    return [float(_same(_content(text, tag), reference)) for text, reference in zip(completions, references, strict=True)]
+    """1 where the completion's final answer is the reference's: the same number, or the same text.
+
+    Expressions are not compared: that can take any time (`toolkit.text.process`), and scorers run beside the training.
+    """
+    pairs = zip(completions, references, strict=True)
+    return [float(_is_right(final_answer(text, tag), reference_answer(reference, tag))) for text, reference in pairs]
 
 
 def strict_format(tags: Sequence[str]) -> Scorer:
@@ -37,14 +42,5 @@ def _strict(pattern: re.Pattern[str], tags: Sequence[str], text: str) -> bool:
     return once and pattern.fullmatch(text.strip().replace("\n", " ")) is not None
 
 
-def _content(text: str, tag: str) -> str:
-    """What stands in the last tag pair; nothing when there is none."""
-    found = re.findall(rf"<{re.escape(tag)}>(.*?)</{re.escape(tag)}>", text, re.DOTALL)
-    return found[-1].strip() if found else ""
-
-
-def _same(answer: str, reference: str) -> bool:
-    try:
-        return math.isclose(float(answer.replace(",", "")), float(reference.replace(",", "")), rel_tol=1e-9)
-    except ValueError:
-        return bool(answer) and answer == reference.strip()
+def _is_right(answer: str | None, reference: str) -> bool:
+    return answer is not None and same_plain_answer(answer, reference) is True
