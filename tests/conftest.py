@@ -9,7 +9,8 @@ from jaxtyping import install_import_hook
 
 # The kernels, where shapes matter; a Rollout is looser by design: it also takes lists and NumPy arrays.
 with install_import_hook("toolkit.metrics", "beartype.beartype"):
-    import toolkit.measure  # noqa: F401  (it imports every kernel)
+    import toolkit.callbacks.metrics  # the kernels of completions, and with the next line all others
+    import toolkit.metrics.batch  # noqa: F401
 
 import jax
 import pytest

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.config import Metrics
-from toolkit.measure import measure
+from toolkit.callbacks import Callback
+from toolkit.callbacks.batch import BatchCallback
+from toolkit.callbacks.metrics import MetricsCallback
+from toolkit.callbacks.observer import Observer
+from toolkit.callbacks.resources import HealthCallback, MemoryCallback
+from toolkit.callbacks.text import TextMetrics
+from toolkit.compute import ComputeCost
+from toolkit.config import Batch, ComputeFamily, Family, Metrics, TaskFamily, TextFamily
+from toolkit.logger import Logger
 from toolkit.rollout import Rollout
+from toolkit.sinks.memory import MemorySink
+from toolkit.trend import RewardTrends
 
 ROOT = Path(__file__).parents[1]
 TOKENS = np.zeros((4, 2), np.float32)
@@ -17,7 +26,13 @@ FULL = Rollout(
     mask=np.ones((4, 2), bool),
     truncated=np.zeros(4, bool),
     group_size=2,
-    completions=["a"] * 4,
+    prompts=["What is 1 + 1?"] * 4,
+    completions=["<reasoning>1 + 1 = 2</reasoning><answer>2</answer>"] * 4,
+    references=["1 + 1 = 2\n#### 2"] * 4,
+    init_logp=TOKENS,
+    ref_kl=TOKENS,
+    timings={"generation_s": 1.0, "reward_s": 0.1, "train_s": 2.0},
+    latencies={"correct": 0.1},
     logp=TOKENS,
     old_logp=TOKENS,
     ref_logp=TOKENS,
@@ -39,11 +54,25 @@ def documented() -> list[re.Pattern[str]]:
 
 
 def test_every_key_that_is_measured_is_documented() -> None:
-    """A rollout with every field gives no key that the tables do not name."""
+    """A rollout with every field, and a batch of another kind, give no key that the tables do not name."""
+    sink, text = MemorySink(), TextMetrics(Metrics())
+    compute = ComputeCost(ComputeFamily(parameters=1000), peak_flops=1e12, devices=1)
+    with Observer(Logger([sink], [RewardTrends(2), compute]), callbacks(text), closing=[text.close]) as observer:
+        for step in range(2):
+            observer.step(step, FULL, values={"loss": 0.5}, batch={"return": np.ones(4), "solved": np.ones(4, bool)})
+        observer.logger.log(1, {"heldout": {"sums": {"accuracy": 0.5}}}, stream="heldout")
+        observer.logger.log(2, {"heldout": {"sums": {"accuracy": 0.6}}}, stream="heldout")
+    found = {key for record in sink.records for key in record.values if not key.startswith("trainer/")}
     patterns = documented()
-    keys = [column.key for column in measure(FULL, Metrics(), step_s=1.0).columns]
-    assert len(keys) > 70
-    assert [key for key in keys if not any(pattern.fullmatch(key) for pattern in patterns)] == []
+    assert len(found) > 150
+    assert sorted(key for key in found if not any(pattern.fullmatch(key) for pattern in patterns)) == []
+
+
+def callbacks(text: TextMetrics) -> list[Callback]:
+    """Everything that measures, at every step."""
+    every = Family(every=1)
+    metrics = Metrics(text=TextFamily(every=1), task=TaskFamily(every=1))
+    return [MetricsCallback(metrics, text), MemoryCallback(every), HealthCallback(every), BatchCallback(Batch())]
 
 
 def test_the_readme_names_only_files_that_exist() -> None:

@@ -1,7 +1,8 @@
-"""`measure`: the families as one computation, what it leaves out, and how seldom it compiles."""
+"""`measure` and `statistics`: the same numbers wherever JAX runs, of a whole or of parts, in few compilations."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,78 +10,95 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import toolkit.measure as measuring
-from toolkit.config import Metrics
+from toolkit.compilation import compilations
 from toolkit.errors import RolloutError
-from toolkit.measure import NEEDS, Measurement, compilations, measure, missing
-from toolkit.metrics.advantages import advantage_metrics
-from toolkit.metrics.completions import completion_metrics
-from toolkit.metrics.format import format_metrics
-from toolkit.metrics.groups import group_metrics
-from toolkit.metrics.policy import policy_metrics, sampler_metrics
-from toolkit.metrics.reduction import Bins
-from toolkit.metrics.rewards import reward_metrics
+from toolkit.families import NEEDS
+from toolkit.measure import fields_read, finished, inputs, measure, missing, planned, statistics
+from toolkit.measurement import Measurement, Statistics, merge
+from toolkit.metrics.histogram import LENGTH_EDGES, SIGNED_LOG_EDGES
 from toolkit.record import Histogram, Value
-from toolkit.rollout import Arrays, Rollout, arrays, hold, utf8
+from toolkit.rollout import Rollout
 
-BATCH, TIME, GROUP_SIZE = 6, 10, 3
-SETTINGS = Metrics()
-EVERYTHING = SETTINGS.due(0)
+BATCH, TIME, GROUP_SIZE = 12, 50, 4
+ALL = frozenset(NEEDS)
 Fields = dict[str, Any]
 
 
 def draw(batch: int = BATCH, time: int = TIME) -> Fields:
-    """Every field of a rollout as NumPy arrays, with rewards and a judgement missing and NaN behind the mask."""
+    """Every array of a rollout, on the host: a reward and a judgement are missing, and there is NaN behind the mask."""
     random = np.random.default_rng(0)
     mask = np.arange(time) < random.integers(1, time + 1, batch)[:, None]
 
     def by_token(low: float, high: float) -> np.ndarray:
         return np.where(mask, random.uniform(low, high, mask.shape), np.nan).astype(np.float32)
 
-    correct = random.choice([0.0, 1.0], batch).astype(np.float32)
+    correct, brief = random.choice([0.0, 1.0], batch), random.normal(size=batch)
     correct[1] = np.nan
+    correct[4:8], brief[4:8] = 0, -2  # a group that teaches nothing
     return {
-        "rewards": {"correct": correct, "brief": random.normal(size=batch).astype(np.float32)},
+        "rewards": {"correct": correct.astype(np.float32), "brief": brief.astype(np.float32)},
         "weights": {"brief": 0.5},
         "advantages": random.normal(size=batch).astype(np.float32),
-        "group_size": batch // 2,
+        "group_ids": np.arange(batch) // GROUP_SIZE,
         "mask": mask,
-        "truncated": mask[:, -1],
-        "completions": ["<reasoning>a</reasoning><answer>4</answer>", "<answer>é</answer>"] * (batch // 2),
+        "truncated": mask[:, time // 2],
         "entropy": by_token(0, 2),
-        **{name: by_token(-3, -0.1) for name in ("logp", "old_logp", "ref_logp", "sampler_logp")},
+        "ref_kl": by_token(0, 1),
+        **{name: by_token(-3, -0.1) for name in ("logp", "old_logp", "ref_logp", "init_logp", "sampler_logp")},
     }
 
 
-def on_device(fields: Fields) -> Fields:
-    """The same fields with every array on the device."""
-    return {name: jax.tree.map(_on_device, value) for name, value in fields.items()}
+def on_device(fields: Any) -> Any:
+    """The same with every array of NumPy on the device."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, fields)
 
 
-def _on_device(leaf: Any) -> Any:
-    return jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+def rows(fields: Fields, which: Any) -> Fields:
+    """Some rows of every array."""
+    return {
+        name: value if name == "weights" else jax.tree.map(lambda array: array[which], value)
+        for name, value in fields.items()
+    }
 
 
-def without(fields: Fields, *names: str) -> Rollout:
+def without(*names: str) -> Rollout:
     """A rollout of all fields but these."""
-    return Rollout(**{name: value for name, value in fields.items() if name not in names})
+    return Rollout(**{name: value for name, value in draw().items() if name not in names})
 
 
-def keys(rollout: Rollout, settings: Metrics = SETTINGS) -> set[str]:
-    """What would be measured; traced, but neither compiled nor computed."""
-    have, families = inputs(rollout, settings)
-    traced = jax.eval_shape(lambda have: measuring._packed(have, settings, families), have)
+def micro_batches() -> Rollout:
+    """The rollout as micro-batches of a group each, stacked along a first axis; group ids begin anew in each."""
+    by_row = {name: value for name, value in draw().items() if name != "weights"}
+    stacked = jax.tree.map(lambda array: jnp.asarray(array.reshape(-1, GROUP_SIZE, *array.shape[1:])), by_row)
+    return Rollout(**{**stacked, "group_ids": stacked["group_ids"] * 0})
+
+
+def micro_statistics(part: Rollout, families: frozenset[str] = ALL) -> Statistics:
+    """The statistics of a micro-batch, whose weights are the same in each."""
+    return statistics(replace(part, weights=draw()["weights"]), families=families)
+
+
+@cache
+def keys(*lacking: str, families: frozenset[str] = ALL) -> set[str]:
+    """What would be measured of a rollout without these fields; traced, but neither compiled nor computed."""
+    fields = {name: value for name, value in draw().items() if name not in lacking}
+    traced = jax.eval_shape(lambda: statistics(Rollout(**fields), families=families).finished())
     return {column.key for column in traced.columns}
 
 
-def inputs(rollout: Rollout, settings: Metrics) -> tuple[Arrays, frozenset[str]]:
-    """What the compiled function is given."""
-    families = settings.due(0).intersection(NEEDS).difference(missing(rollout, settings.due(0)))
-    return {**arrays(rollout, "format" in families), "step_s": np.float32(2.0)}, families
+@cache
+def of_all_rows() -> Mapping[str, Value]:
+    """What all families measure of all rows at once; compiled once for all tests."""
+    return measure(Rollout(**draw())).values()
 
 
-def assert_same(found: Mapping[str, Value], expected: Mapping[str, Value], rtol: float = 1e-6) -> None:
-    """The same keys, and the same values up to rounding."""
+def whole(families: frozenset[str] = ALL) -> Mapping[str, Value]:
+    """What these families measure of all rows at once."""
+    return {key: value for key, value in of_all_rows().items() if key.partition("/")[0] in families}
+
+
+def assert_same(found: Mapping[str, Value], expected: Mapping[str, Value]) -> None:
+    """The same keys, numbers that are the same up to rounding, and the very histograms."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         other = found[key]
@@ -88,243 +106,241 @@ def assert_same(found: Mapping[str, Value], expected: Mapping[str, Value], rtol:
             np.testing.assert_array_equal(other.counts, value.counts, err_msg=key)
             np.testing.assert_array_equal(other.edges, value.edges, err_msg=key)
         else:
-            assert other == pytest.approx(value, rel=rtol, abs=1e-6), key
+            assert other == pytest.approx(value, rel=1e-5, abs=1e-6), key
 
 
-@jax.jit
-def families_by_hand(fields: Fields, text: jax.Array, text_length: jax.Array) -> dict[str, jax.Array | Bins]:
-    """The functions of the families, called with what each of them needs."""
-    rows, mask, rewards = jnp.ones(BATCH, bool), fields["mask"], fields["rewards"]
-    group = jnp.arange(BATCH, dtype=jnp.int32) // GROUP_SIZE
-    brief = jnp.where(jnp.isnan(rewards["brief"]), 0.0, 0.5 * rewards["brief"])
-    total = jnp.where(jnp.isnan(rewards["correct"]), 0.0, rewards["correct"]) + brief
-    success = jnp.where(jnp.isnan(rewards["correct"]), jnp.nan, (rewards["correct"] > 0.5).astype(jnp.float32))
-    taken = {name: fields[name] for name in ("logp", "old_logp", "ref_logp", "entropy", "advantages")}
-    return {
-        **reward_metrics(rewards, {"correct": jnp.float32(1), "brief": jnp.float32(0.5)}, rows, group),
-        **group_metrics(total, group, rows, success, SETTINGS.groups.pass_at),
-        **advantage_metrics(fields["advantages"], rows, mask),
-        **policy_metrics(mask, **taken, clip=(SETTINGS.policy.clip_low, SETTINGS.policy.clip_high)),
-        **sampler_metrics(mask, fields["old_logp"], fields["sampler_logp"]),
-        **completion_metrics(mask, rows, fields["truncated"], total, success),
-        **format_metrics(text, text_length, rows, SETTINGS.format.tags),
-    }
+QUANTILES = {
+    **{f"rewards/{name}/{quantile}": SIGNED_LOG_EDGES
+       for name in ("correct", "brief", "total") for quantile in ("p10", "median", "p90")},
+    **dict.fromkeys(("completions/length_p50", "completions/length_p95"), LENGTH_EDGES),
+}  # fmt: skip
+"""The quantiles that are sorted for, with the edges of the bins that parts leave behind."""
+
+BY_RANGE = {"groups/all_low_fraction", "groups/all_high_fraction"}
+"""Shares of groups that are low or high in the range of their own part: parts keep what they were judged by."""
 
 
-def test_every_value_is_its_familys_and_padding_changes_none() -> None:
-    """Arrays of the host, padded to a bucket, against the families called on device arrays of the very shape."""
-    found = measure(Rollout(**draw()), SETTINGS, EVERYTHING).values()
-    fields = on_device(draw())
-    given = {name: value for name, value in fields.items() if name not in ("completions", "weights", "group_size")}
-    by_hand = families_by_hand(given, *(jnp.asarray(array) for array in utf8(fields["completions"])))
-    expected: dict[str, Value] = {}
-    for key, value in by_hand.items():
-        if isinstance(value, Bins):
-            expected[key] = Histogram(np.asarray(value.counts), np.array(value.edges))
-        elif not np.isnan(value):
-            expected[key] = float(value)
-    assert_same(found, expected)
-    assert len(expected) > 60
+def assert_merged(found: Mapping[str, Value], expected: Mapping[str, Value]) -> None:
+    """What parts give: what the whole gives, and of sorted quantiles a number in the bins around the exact one."""
+    kept = expected.keys() - QUANTILES.keys() - BY_RANGE
+    assert found.keys() == expected.keys()
+    assert_same({key: found[key] for key in kept}, {key: expected[key] for key in kept})
+    for key in expected.keys() & QUANTILES.keys():
+        q, edges, entries = quantile_of(key), np.array(QUANTILES[key]), entries_of(key)
+        below, above = (np.quantile(entries, q, method=method) for method in ("lower", "higher"))
+        assert edges[edges <= below].max() <= found[key] <= edges[edges > above].min(), key
 
 
-def test_host_and_device_arrays_give_the_same_values() -> None:
-    """Here at the size of a bucket, so that both run the same program: it is compiled once."""
-    fields = draw(16, 16)
-    on_host = measure(Rollout(**fields), step_s=2.0).values()
-    before = compilations()
-    assert_same(measure(Rollout(**on_device(fields)), step_s=2.0).values(), on_host)
-    assert compilations() == before
-    assert on_host["throughput/completions_per_s"] == 16 / 2
-    assert on_host["throughput/examples_per_s"] == 2 / 2
-    assert on_host["throughput/tokens_per_s"] == fields["mask"].sum() / 2
+def quantile_of(key: str) -> float:
+    """The share that lies below, from a key that ends in `median` or in a `p` and per cents."""
+    return 0.5 if key.endswith("median") else int(key.rpartition("p")[2]) / 100
 
 
-def test_group_ids_and_sizes_name_the_same_groups() -> None:
-    """Interleaved rows with ids are measured as consecutive rows with a size."""
+def entries_of(key: str) -> np.ndarray:
+    """The numbers that a quantile is of."""
     fields = draw()
-    order = np.array([0, 3, 1, 4, 2, 5])
-    shuffled = {name: jax.tree.map(lambda x: x[order] if isinstance(x, np.ndarray) else x, value)
-                for name, value in fields.items()}  # fmt: skip
-    shuffled["completions"] = [fields["completions"][row] for row in order]
-    shuffled |= {"group_size": None, "group_ids": order // GROUP_SIZE}
-    assert_same(measure(Rollout(**shuffled)).values(), measure(Rollout(**fields)).values(), rtol=1e-5)
+    rewards: dict[str, np.ndarray] = fields["rewards"]
+    rewards["total"] = np.nan_to_num(rewards["correct"]) + 0.5 * rewards["brief"]
+    entries = fields["mask"].sum(axis=1) if key.startswith("completions/") else rewards[key.split("/")[1]]
+    return np.asarray(entries[np.isfinite(entries)])
 
 
-def test_a_measurement_is_one_vector() -> None:
-    """One transfer a step: a single float32 leaf, with a static table beside it."""
-    measurement = measure(Rollout(**draw()))
-    (vector,) = jax.tree.leaves(measurement)
-    assert vector.dtype == jnp.float32
-    assert vector.shape == (sum(column.size for column in measurement.columns),)
-    assert "throughput/tokens_per_s" in {column.key for column in measurement.columns}
-    assert "throughput/tokens_per_s" not in measurement.values()  # no time was given, so there is no value
+def objective(shift: jax.Array, rollout: Rollout, measured: bool) -> tuple[jax.Array, Measurement | None]:
+    """A clipped loss over logprobs that a parameter shifts, and what is measured of a rollout with these logprobs."""
+    mask, logp = jnp.asarray(rollout.mask), jnp.asarray(rollout.logp) + shift
+    ratio = jnp.exp(jnp.where(mask, logp - jnp.asarray(rollout.old_logp), 0.0))
+    gain = jnp.minimum(ratio, 1.2) * jnp.asarray(rollout.advantages)[:, None]
+    loss = -jnp.sum(jnp.where(mask, gain, 0.0)) / jnp.sum(mask, dtype=jnp.float32)
+    return loss, statistics(replace(rollout, logp=logp)).finished() if measured else None
 
 
-def test_a_measurement_passes_through_jit_and_scan() -> None:
-    """It is a pytree: a step may carry the last one along."""
-    measurement = measure(Rollout(**draw()))
+def test_a_jitted_step_returns_a_measurement_beside_its_gradient() -> None:
+    """As auxiliary output, with the values of `measure` outside; loss and gradient are the same bits without it."""
+    step = jax.jit(jax.value_and_grad(objective, has_aux=True), static_argnums=2)
+    rollout = Rollout(**on_device(draw()))
+    (loss, measurement), gradient = step(jnp.zeros(()), rollout, True)
+    (bare_loss, _), bare_gradient = step(jnp.zeros(()), rollout, False)
+    assert_same(measurement.values(), whole())
+    assert finished(measurement) is measurement
+    assert np.isfinite(loss)
+    assert gradient != 0
+    assert (loss.tobytes(), gradient.tobytes()) == (bare_loss.tobytes(), bare_gradient.tobytes())
+
+
+def test_a_scan_over_micro_batches_gives_what_the_whole_gives() -> None:
+    """Of all families: stacked by the scan, then merged."""
 
     @jax.jit
-    def step(carried: Measurement) -> Measurement:
-        return jax.lax.scan(lambda carry, _: (carry, None), carried, length=2)[0]
+    def step(micro: Rollout) -> Measurement:
+        _, stacked = jax.lax.scan(lambda carry, part: (carry, micro_statistics(part)), None, micro)
+        merged: Statistics = stacked.merged()
+        return merged.finished()
 
-    assert_same(step(measurement).values(), measurement.values())
+    assert_merged(step(micro_batches()).values(), whole())
+
+
+def test_statistics_are_made_inside_vmap_and_in_the_carry_of_a_scan() -> None:
+    """Two more ways to go through micro-batches."""
+    families = frozenset({"advantages", "throughput"})
+
+    def of(part: Rollout) -> Statistics:
+        return micro_statistics(part, families)
+
+    @jax.jit
+    def step(micro: Rollout) -> tuple[Measurement, Measurement]:
+        first, rest = (jax.tree.map(lambda leaf, which=which: leaf[which], micro) for which in (0, slice(1, None)))
+        carried, _ = jax.lax.scan(lambda carry, part: (merge(carry, of(part)), None), of(first), rest)
+        return jax.vmap(of)(micro).merged().finished(), carried.finished()
+
+    for measurement in step(micro_batches()):
+        assert_merged(measurement.values(), whole(families))
+
+
+@pytest.mark.parametrize("place", [lambda fields: fields, on_device], ids=["host", "device"])
+def test_several_rollouts_are_measured_as_one_step(place: Any) -> None:
+    """The parts of a step, of two sizes; their arrays lie on the host or on the device."""
+    families = frozenset({"completions"})
+    head, tail = rows(draw(), slice(8)), rows(draw(), slice(8, None))
+    tail["group_ids"] = tail["group_ids"] - tail["group_ids"].min()
+    found = measure([Rollout(**place(head)), Rollout(**place(tail))], families=families)
+    assert_merged(found.values(), whole(families))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [("old_logp", r"policy/kl_old_k1.*policy/ratio_mean"), ("group_ids", "groups"), ("mask", "policy")],
+)
+def test_parts_with_different_fields_are_refused_by_name(lacking: str, named: str) -> None:
+    """Whether a whole family needs the field or can do without it."""
+    with pytest.raises(RolloutError, match=rf"same fields.*{named}"):
+        measure([Rollout(**draw()), without(lacking)], families=frozenset({"groups", "policy"}))
+
+
+def test_parts_with_groups_of_different_sizes_are_refused() -> None:
+    """The size is part of what is compiled; a step without any part is refused as well."""
+    with pytest.raises(RolloutError, match="the same group_size"):
+        measure([Rollout(rewards={"a": np.zeros(4)}, group_size=size) for size in (2, 4)])
+    with pytest.raises(RolloutError):
+        measure([])
+
+
+def test_groups_are_named_by_ids_or_by_their_size() -> None:
+    """Interleaved rows with ids are measured as consecutive rows with a size."""
+    families = frozenset({"groups", "throughput"})
+    interleaved = rows(draw(), np.arange(BATCH).reshape(-1, GROUP_SIZE).T.ravel())
+    sized = replace(without("group_ids"), group_size=GROUP_SIZE)
+    assert_same(measure(Rollout(**interleaved), families=families).values(), whole(families))
+    assert_same(measure(sized, families=families).values(), whole(families))
 
 
 def test_measuring_inside_a_jitted_step_says_what_to_do() -> None:
-    """The arrays are to be returned from the step and measured outside of it."""
-    fields = draw()
+    """The arrays, or their statistics, are to be returned from the step."""
 
     @jax.jit
     def step(logp: jax.Array) -> Measurement:
-        return measure(Rollout(**{**fields, "logp": logp}))
+        return measure(replace(Rollout(**draw()), logp=logp))
 
-    with pytest.raises(RolloutError, match=r"logp is traced.*Return its arrays"):
+    with pytest.raises(RolloutError, match=r"logp is traced.*Return its arrays, or what toolkit\.statistics makes"):
         step(jnp.zeros((BATCH, TIME)))
+
+
+def test_a_user_who_computes_in_double_precision_gets_the_same_metrics() -> None:
+    """In float32, whatever comes in and whatever JAX's default is."""
+    with jax.enable_x64(True):
+        fields = {name: value.astype(np.float64) if name == "logp" else value for name, value in draw().items()}
+        traced = jax.eval_shape(lambda: statistics(Rollout(**on_device(fields))).finished())
+    assert traced.vector.dtype == jnp.float32
+    assert {column.key for column in traced.columns} == keys()
 
 
 def test_a_family_that_is_off_is_not_computed() -> None:
     """Its keys are gone, and so is its part of the program."""
 
-    def program(settings: Metrics) -> tuple[set[str], str]:
-        have, families = inputs(Rollout(**draw()), settings)
-        lowered = measuring._packed.lower(have, settings, families)
-        return keys(Rollout(**draw()), settings), lowered.as_text()
+    def program(families: frozenset[str]) -> tuple[set[str], int]:
+        traced = jax.make_jaxpr(lambda part: statistics(part, families=families).finished(), return_shape=True)
+        jaxpr, measurement = traced(Rollout(**on_device(draw())))
+        return {column.key for column in measurement.columns}, str(jaxpr).count(" = ")
 
-    on, with_format = program(SETTINGS)
-    off, without_format = program(
-        SETTINGS.model_copy(update={"format": SETTINGS.format.model_copy(update={"enabled": False})})
-    )
-    assert on - off == {key for key in on if key.startswith("format/")}
+    on, whole_program = program(ALL)
+    off, smaller_program = program(ALL - {"policy"})
+    assert on - off == {key for key in on if key.startswith("policy/")}
     assert off < on
-    assert "xui8>" in with_format
-    assert "xui8>" not in without_format
-    assert without_format.count("stablehlo.compare") < with_format.count("stablehlo.compare") - 50
+    assert smaller_program < whole_program - 100
 
 
 # A field; the metrics that are gone without it, as prefixes or whole keys.
 NEEDED_BY = {
-    "ref_logp": ("policy/kl_ref",),
-    "old_logp": ("policy/kl_old", "policy/ratio", "policy/clip"),
+    "ref_logp": ("policy/kl_ref_k", "policy/kl_ref_clamped"),
+    "ref_kl": ("policy/kl_ref_exact",),
+    "init_logp": ("policy/kl_init",),
+    "old_logp": ("policy/kl_old", "policy/ratio", "policy/clip", "policy/ess", "policy/chi2"),
     "sampler_logp": ("sampler/",),
     "truncated": ("completions/terminated", "completions/truncated"),
-    "completions": ("format/",),
-    "group_size": ("groups/", "rewards/total/within", "rewards/total/between", "throughput/examples"),
-    "advantages": ("advantages/", "policy/clip"),
+    "group_ids": ("groups/", "rewards/correlation_within", "throughput/examples"),
+    "advantages": ("advantages/", "policy/clip", "policy/logp_advantage_covariance"),
     "rewards": ("rewards/", "groups/", "completions/length_correct", "completions/length_incorrect",
-                "completions/length_reward"),
-    "mask": ("policy/", "sampler/", "completions/", "advantages/positive_token_share", "throughput/tokens_per_s"),
+                "completions/length_reward", "policy/entropy_correct", "policy/entropy_incorrect"),
+    "mask": ("policy/", "sampler/", "completions/", "advantages/positive_token_share", "throughput/tokens"),
 }  # fmt: skip
+BY_GROUP = ("/within_std", "/between_std", "/signal_share")
 
 
 @pytest.mark.parametrize("field", NEEDED_BY)
 def test_a_missing_field_takes_only_what_needs_it(field: str) -> None:
     """Every other metric stays."""
-    also = ("weights",) if field == "rewards" else ()
-    gone = keys(Rollout(**draw())) - keys(without(draw(), field, *also))
-    needing = {key for key in keys(Rollout(**draw())) if key.startswith(NEEDED_BY[field])}
-    if field == "group_size":
-        parts = ("within_std", "between_std", "signal_share")
-        needing |= {key for key in keys(Rollout(**draw())) if key.endswith(parts)}
-    assert gone == needing
+    every = keys()
+    needing = {key for key in every if key.startswith(NEEDED_BY[field])}
+    needing |= {key for key in every if field == "group_ids" and key.endswith(BY_GROUP)}
+    assert every - keys(field, *(("weights",) if field == "rewards" else ())) == needing
 
 
 def test_missing_names_the_fields_that_a_family_lacks() -> None:
-    """Either of two alternatives is enough."""
-    every = frozenset(measuring.NEEDS)
-    assert missing(Rollout(**draw()), every) == {}
-    assert missing(Rollout(), every) == {
-        family: needs for family, needs in measuring.NEEDS.items() if family != "throughput"
-    }
-    assert "policy" not in missing(without(draw(), "entropy"), every)
-    assert "policy" not in missing(without(draw(), "logp"), every)
-    assert missing(without(draw(), "logp", "entropy"), every) == {"policy": ("logp|entropy",)}
-    assert missing(without(draw(), "logp", "old_logp"), frozenset({"sampler"})) == {"sampler": ("old_logp|logp",)}
+    """Either of two alternatives is enough, and what a family can do without is not missed."""
+    required = {family: tuple(need for need in needs if need[-1] != "?") for family, needs in NEEDS.items()}
+    assert missing(Rollout(**draw()), ALL) == {}
+    assert missing(Rollout(), ALL) == {family: needs for family, needs in required.items() if needs}
+    assert "policy" not in missing(without("entropy", "ref_kl"), ALL)
+    assert "policy" not in missing(without("logp", "entropy"), ALL)
+    assert missing(without("logp", "entropy", "ref_kl"), ALL) == {"policy": ("logp|entropy|ref_kl",)}
+    assert missing(without("logp", "old_logp"), frozenset({"sampler"})) == {"sampler": ("old_logp|logp",)}
     assert missing(Rollout(rewards={}), frozenset({"rewards", "memory"})) == {"rewards": ("rewards",)}
 
 
-def test_lengths_that_change_every_step_compile_a_few_times() -> None:
-    """Batches of 1 to 64 and lengths of 1 to 256 fall into two times three buckets."""
-    random, before, seen = np.random.default_rng(0), compilations(), set()
+@pytest.mark.parametrize("family", sorted(NEEDS))
+def test_a_family_reads_no_more_than_the_fields_that_it_names(family: str) -> None:
+    """Held by these names alone, a rollout gives all that the whole one gives."""
+    families = frozenset({family})
+    named = fields_read(families)
+    unread = set(draw()) - named - ({"weights"} if "rewards" in named else set())
+    assert keys(*unread, families=families) == keys(families=families)
+
+
+def every_field(batch: int, time: int) -> Rollout:
+    """A rollout of this size with the fields of all families."""
+    by_row, by_token, ids = np.zeros(batch, np.float32), np.zeros((batch, time), np.float32), np.zeros(batch, int)
+    tokens: Fields = {name: by_token for name, value in draw().items() if np.ndim(value) == 2}
+    return Rollout(rewards={"a": by_row}, advantages=by_row, group_ids=ids, truncated=by_row, **tokens)
+
+
+def test_batches_and_lengths_that_change_every_step_compile_a_few_times() -> None:
+    """Batches of 1 to 256 and lengths of 1 to 1,024 fall into three times three buckets.
+
+    Of the cheapest family the values are checked; of all together what JAX would compile anew for.
+    """
+    random, before, sizes, signatures = np.random.default_rng(0), compilations(), set(), set()
     for _ in range(200):
-        batch, time = random.integers(1, 65), random.integers(1, 257)
-        seen.add((batch, time))
+        batch, time = (int(np.ceil(2 ** random.uniform(0, most))) for most in (8, 10))
+        sizes.add((batch, time))
         mask = random.random((batch, time)) < 0.5
-        found = measure(Rollout(mask=mask), families=frozenset({"throughput"}), step_s=0.5).values()
-        assert found == {"throughput/completions_per_s": 2 * batch, "throughput/tokens_per_s": 2 * mask.sum()}
-    assert len(seen) > 150
-    assert compilations() - before <= 6
-
-
-def test_a_held_rollout_survives_the_donation_of_the_original() -> None:
-    """What is held is measured after the next step took the buffers, and by the function compiled for the original."""
-    fields = on_device(draw(16, 16))
-    expected, compiled = measure(Rollout(**fields)).values(), compilations()
-    held = hold(Rollout(**fields))
-    arrays = [leaf for leaf in jax.tree.leaves(fields) if isinstance(leaf, jax.Array)]
-    take = jax.jit(lambda xs: [x ^ True if x.dtype == bool else x + 1 for x in xs], donate_argnums=0)
-    taken = take(arrays)
-    assert all(array.is_deleted() for array in arrays)
-    assert len(taken) == len(arrays)
-    with pytest.raises(RolloutError, match="was donated"):
-        hold(Rollout(**fields))
-    assert_same(measure(held).values(), expected)
-    assert compilations() == compiled
-
-
-def test_a_held_rollout_keeps_what_the_host_writes_over() -> None:
-    """Arrays of NumPy and lists are copied too, and texts are kept as they are."""
-    logp, reward = np.full((2, 3), -1.0, np.float32), [1.0, None]
-    weights = MappingProxyType({"a": 0.5})
-    held = hold(Rollout(rewards={"a": reward}, weights=weights, logp=logp, completions=["x", "y"], group_size=2))
-    logp[:] = 0
-    reward[0] = 5.0
-    assert isinstance(held.logp, np.ndarray)
-    assert held.logp.tolist() == [[-1.0] * 3] * 2
-    assert held.rewards == {"a": [1.0, None]}
-    assert held.completions == ["x", "y"]
-    assert held.group_size == 2
-    assert held.weights == {"a": 0.5}
-
-
-def test_a_traced_rollout_cannot_be_held() -> None:
-    """Held inside a jitted step it would leak tracers; the error says what to do instead."""
-
-    @jax.jit
-    def step(logp: jax.Array) -> jax.Array:
-        hold(Rollout(logp=logp))
-        return logp
-
-    with pytest.raises(RolloutError, match=r"logp is traced.*Return its arrays"):
-        step(jnp.zeros((BATCH, TIME)))
-
-
-def test_a_users_own_dtypes_are_taken() -> None:
-    """Masks of numbers, rewards of integers and statistics in bfloat16 mean what they mean elsewhere."""
-    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]])
-    rollout = Rollout(
-        rewards={"correct": jnp.array([0, 1, 1, 1])},
-        group_ids=jnp.array([0, 0, 2, 2], jnp.uint8),
-        mask=jnp.array(mask, jnp.float32),
-        truncated=jnp.array([0, 1, 0, 0]),
-        logp=jnp.full((4, 4), -0.5, jnp.bfloat16),
-    )
-    found = measure(rollout, families=frozenset({"completions", "groups", "policy"})).values()
-    expected = {
-        "completions/length_mean": 2.5, "completions/truncated_fraction": 0.25, "completions/terminated_length_max": 3,
-        "completions/length_correct": 8 / 3, "completions/length_incorrect": 2, "groups/mean": 0.75,
-        "groups/pass_at_1": 0.75, "groups/zero_std_fraction": 0.5, "policy/entropy_mc": 0.5,
-    }  # fmt: skip
-    assert {key: found[key] for key in expected} == pytest.approx(expected)
-
-
-def test_without_a_success_reward_nothing_is_called_correct() -> None:
-    """Neither pass@k nor the length of correct answers, whatever the rewards are named."""
-    settings = Metrics(success={"reward": None})  # type: ignore[arg-type]  # pydantic makes the section of it
-    gone = keys(Rollout(**draw())) - keys(Rollout(**draw()), settings)
-    assert gone == {
-        "groups/pass_at_1", "groups/pass_at_4", "completions/length_correct", "completions/length_incorrect"
-    }  # fmt: skip
+        found = measure(Rollout(mask=mask), families=frozenset({"throughput"})).values()
+        assert found == {"throughput/completions": batch, "throughput/tokens": mask.sum()}
+        plan = planned(every_field(batch, time), None, None)
+        leaves, structure = jax.tree.flatten(inputs(every_field(batch, time), plan, 0))
+        signatures.add((plan, structure, *((leaf.shape, leaf.dtype) for leaf in leaves)))
+    assert len(sizes) > 150
+    assert {plan.families for plan, *_ in signatures} == {ALL}
+    assert len(signatures) == 9
+    assert compilations() - before <= 9
 
 
 def test_nothing_to_measure_is_no_error() -> None:

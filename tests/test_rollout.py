@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from toolkit.errors import RolloutError
-from toolkit.rollout import Rollout, arrays, bucket, utf8
+from toolkit.rollout import Arrays, Rollout, arrays, bucket
 
 BATCH, TIME = 6, 10
 REWARDS = {"correct": np.linspace(0, 1, BATCH)}
@@ -106,32 +106,42 @@ def test_a_traced_array_is_named_and_says_what_to_do(transform: Callable[..., No
         arrays(Rollout(rewards={"a": x}))
         return x
 
-    with pytest.raises(RolloutError, match=r"rewards\['a'\] is traced.*Return its arrays from the jitted step"):
+    with pytest.raises(RolloutError, match=r"rewards\['a'\] is traced.*Return its arrays, or what"):
         transform(observe, jnp.zeros(BATCH))
 
 
 def test_host_arrays_are_padded_to_buckets_and_masked() -> None:
-    """Rows that were added are no completions, belong to no group and keep no token."""
+    """Rows to 16, 64, ... and tokens to 64, 256, ...: rows that were added are no completions and keep no token."""
     given = Rollout(
-        rewards={"a": [1, None, 0.5, None, 2.0, 3]}, weights={"a": 2}, group_size=3,
-        truncated=np.array([0, 1, 0, 0, 0, 1]),
+        rewards={"b": [1, None, 0.5, None, 2.0, 3], "a": np.arange(BATCH)}, weights={"a": 2}, group_size=3,
+        truncated=np.array([0, 1, 0, 0, 0, 1]), group_ids=np.array([3, 3, 3, 0, 0, 0]),
         mask=np.ones((BATCH, TIME), int), logp=np.full((BATCH, TIME), -1.0), advantages=np.arange(BATCH),
-        completions=["é", "b" * 20, "", "", "", ""],
+        offsets=np.ones((BATCH, TIME), int), completions=["é", "b" * 20, "", "", "", ""],
     )  # fmt: skip
     found = arrays(given)
-    shapes = {name: value.shape for name, value in found.items() if isinstance(value, np.ndarray)}
-    assert shapes == {
-        "mask": (16, 16), "logp": (16, 16), "advantages": (16,), "truncated": (16,), "rows": (16,),
-        "group": (16,), "text": (16, 64), "text_length": (16,),
+    assert {name: value.shape for name, value in found.items() if name != "rewards"} == {
+        "mask": (16, 64), "logp": (16, 64), "offsets": (16, 64), "advantages": (16,), "truncated": (16,),
+        "group_ids": (16,), "rows": (16,), "weights": (2,),
     }  # fmt: skip
-    assert found["rows"].sum() == BATCH
+    assert {str(value.dtype) for value in jax.tree.leaves(found)} == {"bool", "float32"}
+    assert found["rows"].tolist() == [True] * BATCH + [False] * 10
     assert found["mask"].sum() == BATCH * TIME
-    assert found["group"].tolist() == [0, 0, 0, 1, 1, 1] + [16] * 10
-    np.testing.assert_array_equal(found["rewards"]["a"][:BATCH], [1, np.nan, 0.5, np.nan, 2, 3])
-    assert found["weights"] == {"a": 2}
-    assert {str(value.dtype) for value in found.values() if isinstance(value, np.ndarray)} == {
-        "bool", "float32", "int32", "uint8"
-    }  # fmt: skip
+    assert found["group_ids"].tolist() == [3] * 3 + [0] * 13  # as they were given
+    np.testing.assert_array_equal(found["rewards"]["b"][:BATCH], [1, np.nan, 0.5, np.nan, 2, 3])
+
+
+def test_weights_stand_in_the_order_of_the_names_of_the_rewards() -> None:
+    """Which is JAX's own for the keys of a mapping; a weight that is not given is 1."""
+    found = arrays(Rollout(rewards={"c": np.zeros(2), "a": np.ones(2), "b": np.ones(2)}, weights={"c": 3, "a": 2}))
+    assert list(found["rewards"]) == ["a", "b", "c"]
+    np.testing.assert_array_equal(found["weights"], np.array([2, 1, 3], np.float32), strict=True)
+
+
+def test_buckets_beyond_the_smallest_are_powers_of_four() -> None:
+    """Of rows and of tokens."""
+    found = arrays(Rollout(mask=np.ones((17, 65), bool)))
+    assert found["mask"].shape == (64, 256)
+    assert found["rows"].sum() == 17
 
 
 def test_host_arrays_are_copies() -> None:
@@ -146,37 +156,36 @@ def test_host_arrays_are_copies() -> None:
 
 
 def test_device_arrays_stay_where_and_as_they_are() -> None:
-    """Nothing is copied, fetched or padded."""
-    logp, reward, weight = jnp.zeros((BATCH, TIME), jnp.bfloat16), jnp.zeros(BATCH), jnp.float32(2)
-    found = arrays(Rollout(logp=logp, rewards={"a": reward}, weights={"a": weight}, group_ids=jnp.zeros(BATCH, int)))
+    """Nothing is copied, fetched or padded, and all rows are completions: there is no mask of rows."""
+    logp, reward, ids = jnp.zeros((BATCH, TIME), jnp.bfloat16), jnp.zeros(BATCH), jnp.zeros(BATCH, jnp.uint8)
+    found = arrays(Rollout(logp=logp, rewards={"a": reward}, weights={"a": jnp.float32(2)}, group_ids=ids))
+    assert found.keys() == {"logp", "rewards", "weights", "group_ids"}
     assert found["logp"] is logp
     assert found["rewards"]["a"] is reward
-    assert found["weights"]["a"] is weight
-    assert found["rows"].shape == (BATCH,)
+    assert found["group_ids"] is ids
+    assert found["weights"].tolist() == [2]
 
 
-def test_text_is_encoded_only_when_it_is_asked_for() -> None:
-    """Encoding costs time on the training thread."""
-    assert "text" not in arrays(Rollout(completions=["a"]), with_text=False)
+def test_traced_arrays_are_taken_where_that_is_allowed() -> None:
+    """Inside of a user's own step, beside arrays of the host, which become part of it."""
 
+    @jax.jit
+    def shapes(logp: jax.Array) -> Arrays:
+        return arrays(Rollout(logp=logp, mask=BY_TOKEN, rewards={"a": logp[:, 0]}), traced=True)
 
-def test_texts_become_utf8_and_what_is_no_unicode_a_question_mark() -> None:
-    """Rows of bytes with their lengths; a lone surrogate raises nothing."""
-    texts = ["plain", "日本語🙂", "", "a\ud800b", "nul\0"]
-    rows, lengths = utf8(texts)
-    assert rows.shape == (5, 16)
-    decoded = [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
-    assert decoded == ["plain", "日本語🙂", "", "a?b", "nul\0"]
-    assert not any(row[length:].any() for row, length in zip(rows, lengths, strict=True))
-    assert utf8(["x" * 17])[0].shape == (1, 64)
+    found = shapes(jnp.ones((BATCH, TIME)))
+    assert found["logp"].shape == found["mask"].shape == (BATCH, TIME)
+    assert found["rewards"]["a"].sum() == BATCH
+    assert "rows" not in found
 
 
 def test_buckets_are_few_and_hold_what_they_are_for() -> None:
-    """Powers of four from sixteen."""
+    """Powers of four from sixteen, or from another size by another factor."""
     sizes = [bucket(size) for size in range(1025)]
     assert sorted(set(sizes)) == [16, 64, 256, 1024]
     assert all(held >= size and held <= max(16, 4 * size) for size, held in enumerate(sizes))
     assert (bucket(16), bucket(17), bucket(64), bucket(65)) == (16, 64, 64, 256)
+    assert (bucket(0), bucket(5, 1, 2), bucket(8, 1, 2)) == (16, 8, 8)
 
 
 def test_a_rollout_may_be_returned_by_a_jitted_step() -> None:
@@ -198,7 +207,7 @@ def test_a_rollout_may_be_returned_by_a_jitted_step() -> None:
         assert (returned.completions, returned.timings, returned.group_size) == (completions, timings, 3)
         assert returned.old_logp is returned.advantages is None
         found = arrays(returned)
-        assert {name: float(weight) for name, weight in found["weights"].items()} == {"a": 0.5, "b": 1}
+        assert (list(found["rewards"]), found["weights"].tolist()) == (["a", "b"], [0.5, 1])
         assert found["mask"].dtype == bool
 
 

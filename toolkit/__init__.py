@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from toolkit.api import observe, watch
     from toolkit.errors import ConfigError, RolloutError, SinkError, ToolkitError
     from toolkit.logger import Logger
-    from toolkit.measure import measure
+    from toolkit.measure import measure, statistics
+    from toolkit.measurement import Measurement, merge
     from toolkit.rollout import Rollout
     from toolkit.validation.heldout import HeldOut
     from toolkit.validation.policy import FunctionPolicy
@@ -29,7 +30,10 @@ _HOMES = {
     "SinkError": "toolkit.errors",
     "ToolkitError": "toolkit.errors",
     "measure": "toolkit.measure",
+    "Measurement": "toolkit.measurement",
+    "merge": "toolkit.measurement",
     "observe": "toolkit.api",
+    "statistics": "toolkit.measure",
     "watch": "toolkit.api",
 }
 
@@ -38,12 +42,15 @@ __all__ = [
     "FunctionPolicy",
     "HeldOut",
     "Logger",
+    "Measurement",
     "Rollout",
     "RolloutError",
     "SinkError",
     "ToolkitError",
     "measure",
+    "merge",
     "observe",
+    "statistics",
     "watch",
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import build
+from toolkit.callbacks.custom import MetricFunction
 from toolkit.callbacks.observer import Observer
 from toolkit.config import Source, load
 from toolkit.errors import ToolkitError
@@ -22,16 +23,18 @@ def observe(
     overrides: Sequence[str] = (),
     heldout: HeldOut | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
 ) -> Observer:
     """Observe a training loop of your own: call `observer.step` after each step, and `close` at the end.
 
     `config` is a preset's name, a YAML path, a mapping or an OmegaConf node; `overrides` change single settings, as in
     `["metrics.format=false"]`. `log_dir` is the run's directory, `runs/<time>` by default; a directory that holds a
     run is continued. With `heldout`, `observer.validate` scores policies on it by `scorers`, by default `accuracy` and
-    `format_strict`. Raises `ConfigError` or `SinkError` for anything that could not work later.
+    `format_strict`. `metrics` are functions of your own by name: each takes the rollout of a step and gives a number,
+    or several by name, for `custom/`. Raises `ConfigError` or `SinkError` for anything that could not work later.
     """
     directory = Path(log_dir) if log_dir else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
-    return build.observer(load(config, overrides), directory, heldout, scorers)
+    return build.observer(load(config, overrides), directory, heldout, scorers, metrics)
 
 
 def watch(

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from toolkit.callbacks import Callback
+from toolkit.callbacks.batch import BatchCallback
+from toolkit.callbacks.custom import CustomCallback, MetricFunction
 from toolkit.callbacks.metrics import MetricsCallback
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.resources import HealthCallback, MemoryCallback
 from toolkit.callbacks.samples import SamplesCallback
+from toolkit.callbacks.text import TextMetrics
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.config import Config, Sinks, as_yaml, flat
+from toolkit.compute import ComputeCost
+from toolkit.config import ComputeFamily, Config, CustomFamily, Sinks, as_yaml, flat
+from toolkit.devices import device_kinds, peak_flops
 from toolkit.errors import ConfigError, SinkError
-from toolkit.logger import Logger
+from toolkit.logger import Logger, Processor
 from toolkit.record import HParams
 from toolkit.sinks import Sink
 from toolkit.sinks.by_stream import ByStream
@@ -38,15 +44,18 @@ def observer(
     log_dir: Path,
     heldout: HeldOut | None = None,
     scorers: Mapping[str, Scorer] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
 ) -> Observer:
     """Everything that observes one run, ready to be handed its steps.
 
-    Raises `SinkError` when a sink cannot start and `ConfigError` for held-out data of another kind.
+    Raises `SinkError` when a sink cannot start and `ConfigError` for held-out data of another kind, or for a metric
+    function that cannot be imported.
     """
     if heldout is not None and not isinstance(heldout, HeldOut):
         raise ConfigError(
             f"heldout: expected a toolkit.HeldOut(name, prompts, references), got a {type(heldout).__name__}"
         )
+    functions = _functions(config.metrics.custom, metrics or {})
     _write_config(config, log_dir)
     logger = Logger(
         _sinks(config.sinks, log_dir),
@@ -57,22 +66,56 @@ def observer(
     )
     logger.log(0, {"config": HParams(flat(config))}, stream="system")
     validation = _validation(config, logger, heldout, scorers) if heldout and config.validation.enabled else None
-    return Observer(logger, _callbacks(config), validation, log_dir)
+    text = TextMetrics(config.metrics)
+    callbacks = _callbacks(config, text, functions)
+    return Observer(logger, callbacks, validation, log_dir, closing=[text.close])
 
 
-def _callbacks(config: Config) -> list[Callback]:
+def _callbacks(config: Config, text: TextMetrics, functions: Mapping[str, MetricFunction]) -> list[Callback]:
     """Those that are switched off are there too, and are never due."""
     return [
-        MetricsCallback(config.metrics),
+        MetricsCallback(config.metrics, text),
         SamplesCallback(config.samples),
+        CustomCallback(config.metrics.custom, functions),
+        BatchCallback(config.batch),
         MemoryCallback(config.metrics.memory),
         HealthCallback(config.metrics.observer),
     ]
 
 
-def _processors(config: Config) -> list[RewardTrends]:
-    rewards = config.metrics.rewards
-    return [RewardTrends(rewards.window)] if rewards.enabled else []
+def _functions(settings: CustomFamily, given: Mapping[str, MetricFunction]) -> dict[str, MetricFunction]:
+    """The metric functions by name: those given in code, and those that the configuration names."""
+    functions = dict(given)
+    for text in settings.functions if settings.enabled else ():
+        name = text.partition(":")[2]
+        if name in functions:
+            raise ConfigError(f"metrics.custom.functions: {text!r}: there is another metric function named {name!r}")
+        functions[name] = _function(text)
+    return functions
+
+
+def _function(text: str) -> MetricFunction:
+    module, _, name = text.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"metrics.custom.functions: {text!r} cannot be imported: {error}") from error
+    if not callable(function):
+        raise ConfigError(f"metrics.custom.functions: {text!r} is a {type(function).__name__}, not a function")
+    checked: MetricFunction = function
+    return checked
+
+
+def _processors(config: Config) -> list[Processor]:
+    rewards, compute = config.metrics.rewards, config.metrics.compute
+    processors: list[Processor] = [RewardTrends(rewards.window)] if rewards.enabled else []
+    return [*processors, _compute_cost(compute)] if compute.enabled else processors
+
+
+def _compute_cost(settings: ComputeFamily) -> ComputeCost:
+    kinds = device_kinds()
+    known = peak_flops(kinds[0]) if kinds else None
+    return ComputeCost(settings, settings.peak_flops or known, settings.devices or max(1, len(kinds)))
 
 
 def _validation(

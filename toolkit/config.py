@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -56,6 +57,12 @@ class Family(Scheduled):
     every: PositiveInt = 1
 
 
+class SampledFamily(Family):
+    """A family that may look at a share of the completions only, drawn anew by each step."""
+
+    sampling_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
 class RewardFamily(Family):
     """`rewards/`: `window` is the number of logged steps of the moving average and of the trend."""
 
@@ -68,7 +75,7 @@ class GroupFamily(Family):
     pass_at: tuple[PositiveInt, ...] = (1, 4)
 
 
-class PolicyFamily(Family):
+class PolicyFamily(SampledFamily):
     """`policy/`: the clip range of the ratio is [1 - clip_low, 1 + clip_high]."""
 
     clip_low: PositiveFloat = 0.2
@@ -76,11 +83,51 @@ class PolicyFamily(Family):
 
 
 class FormatFamily(Family):
-    """`format/`: the tags that a completion must have, in this order."""
+    """`format/`: the tags that a completion must have, in this order.
+
+    Of a completion longer than `max_bytes` only the first and the last half of so many bytes are looked at.
+    """
 
     tags: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")], ...] = Field(
-        default=("reasoning", "answer"), min_length=1
+        default=("reasoning", "answer"), min_length=1, max_length=15
     )
+    max_bytes: int = Field(default=65_536, ge=16)
+
+
+class TextFamily(SampledFamily):
+    """`completions/distinct_1` and the like: how much completions repeat; of the sampled prompts, all completions."""
+
+    every: PositiveInt = 10
+
+
+class TaskFamily(SampledFamily):
+    """`task/`: whether completions solve the task, by their text; of the sampled prompts, all completions.
+
+    The judging of one step ends after `deadline_s`; what is not judged by then is left out.
+    """
+
+    every: PositiveInt = 10
+    deadline_s: Seconds = 10.0
+
+
+class ComputeFamily(Family):
+    """`compute/`: what the model's size and the devices' speed are needed for.
+
+    `parameters` is the number of parameters of the policy, and each generated token is trained on `passes` times.
+    `peak_flops` is the peak of one device in FLOP/s, by default that of a device we know; `devices` how many of them,
+    by default those that are there.
+    """
+
+    parameters: PositiveInt | None = None
+    passes: PositiveInt = 1
+    peak_flops: PositiveFloat | None = None
+    devices: PositiveInt | None = None
+
+
+class CustomFamily(Family):
+    """`custom/`: metric functions of the user's, as `module:function`; each takes a rollout."""
+
+    functions: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
 
 
 class Success(Section):
@@ -97,19 +144,28 @@ class Metrics(Section):
     groups: GroupFamily = GroupFamily()
     advantages: Family = Family()
     policy: PolicyFamily = PolicyFamily()
-    sampler: Family = Family()
+    sampler: SampledFamily = SampledFamily()
     completions: Family = Family()
     format: FormatFamily = FormatFamily()
+    text: TextFamily = TextFamily()
+    task: TaskFamily = TaskFamily()
     time: Family = Family()
     throughput: Family = Family()
+    compute: ComputeFamily = ComputeFamily()
+    custom: CustomFamily = CustomFamily()
     memory: Family = Family(every=10)
     observer: Family = Family(every=10)
     success: Success = Success()
 
     def due(self, step: int) -> frozenset[str]:
         """The families that are switched on and due at `step`."""
+        return frozenset(name for name, every in self._periods if step % every == 0)
+
+    @cached_property
+    def _periods(self) -> tuple[tuple[str, int], ...]:
+        # Asked for at every step, on the training thread.
         families = {name: getattr(self, name) for name in type(self).model_fields if name != "success"}
-        return frozenset(name for name, family in families.items() if family.due(step))
+        return tuple((name, family.every) for name, family in families.items() if family.enabled)
 
 
 class ConsoleSink(Switch):
@@ -145,6 +201,29 @@ class Samples(Scheduled):
     max_characters: PositiveInt = 2000
 
 
+class BatchSamples(Scheduled):
+    """Rows of a batch kept as they are, for a look at single ones: `rows` of them, drawn by the step."""
+
+    every: PositiveInt = 50
+    rows: PositiveInt = 3
+
+
+class Batch(Scheduled):
+    """`batch/`: aggregates of batches of any kind, of the arrays whose names speak of rewards, losses and so on.
+
+    An array of which nothing of that is said is `other`. An entry succeeds that reaches the threshold of its array.
+    """
+
+    every: PositiveInt = 1
+    rewards: bool = True
+    similarity: bool = True
+    losses: bool = True
+    gradient_norms: bool = True
+    other: bool = True
+    success: dict[str, float] = {}
+    samples: BatchSamples = BatchSamples()
+
+
 class Queue(Section):
     """Between the training thread and the worker: at most `capacity` rows wait.
 
@@ -164,6 +243,7 @@ class Config(Section):
     sinks: Sinks = Sinks()
     validation: Validation = Validation()
     samples: Samples = Samples()
+    batch: Batch = Batch()
     queue: Queue = Queue()
 
 

@@ -16,10 +16,19 @@ from toolkit.errors import RolloutError
 Arrays: TypeAlias = dict[str, Any]
 AnyArray: TypeAlias = Array | np.ndarray
 
+REWARD, WEIGHT = "rewards[{!r}]", "weights[{!r}]"
+"""How one reward, and its weight, is named where fields are."""
+
+SHORTEST = 64
+"""The smallest bucket of the time axis."""
+
 _static: Any = {"static": True}
-_BY_TOKEN = ("mask", "logp", "old_logp", "ref_logp", "sampler_logp", "entropy")
+_BY_TOKEN = ("mask", "logp", "old_logp", "ref_logp", "init_logp", "sampler_logp", "entropy", "ref_kl", "offsets")
 _BY_COMPLETION = ("advantages", "group_ids", "truncated")
-_TEXTS = ("prompts", "completions", "references")
+ARRAYS = ("rewards", *_BY_TOKEN, *_BY_COMPLETION)
+"""The fields that hold arrays."""
+
+TEXTS = ("prompts", "completions", "references")
 _AXES = {1: "[batch]", 2: "[batch, time]"}
 
 
@@ -31,9 +40,12 @@ class Rollout:
     `rewards` has a vector a reward function, NaN where it gave none, and `weights` their weights (1 by default). A
     group is the completions of one prompt: `group_size` for groups in consecutive rows, or `group_ids` in 0..batch-1.
     `mask` keeps the tokens of the completion. `logp` is the logprob of each token under the policy, as the loss saw
-    it; `old_logp` under the policy that the ratio divides by, `ref_logp` under the reference, `sampler_logp` as the
-    sampler gave it, all in nats. `entropy` is a token's, in nats; `truncated` marks completions without an end token.
-    Prompts, completions and references are text, a row each; `timings` is seconds by name, such as `generation_s`.
+    it; `old_logp` under the policy that the ratio divides by, `ref_logp` under the reference, `init_logp` under the
+    policy before the first step, `sampler_logp` as the sampler gave it, all in nats. `entropy` is a token's and
+    `ref_kl` its exact KL to the reference, in nats; `offsets` is the byte of the completion, in UTF-8, at which a token
+    starts.
+    `truncated` marks completions without an end token. Prompts, completions and references are text, a row each;
+    `timings` is seconds by name, such as `generation_s`, and `latencies` seconds by reward function.
 
     A pytree whose texts, sizes and timings are static, so that a jitted step can return one.
     """
@@ -46,94 +58,55 @@ class Rollout:
     logp: Float[AnyArray, "batch time"] | None = None
     old_logp: Float[AnyArray, "batch time"] | None = None
     ref_logp: Float[AnyArray, "batch time"] | None = None
+    init_logp: Float[AnyArray, "batch time"] | None = None
     sampler_logp: Float[AnyArray, "batch time"] | None = None
     entropy: Float[AnyArray, "batch time"] | None = None
+    ref_kl: Float[AnyArray, "batch time"] | None = None
+    offsets: Int[AnyArray, "batch time"] | None = None
     truncated: Bool[AnyArray, " batch"] | None = None
     group_size: int | None = field(default=None, metadata=_static)
     prompts: Sequence[str] | None = field(default=None, metadata=_static)
     completions: Sequence[str] | None = field(default=None, metadata=_static)
     references: Sequence[str] | None = field(default=None, metadata=_static)
     timings: Mapping[str, float] | None = field(default=None, metadata=_static)
+    latencies: Mapping[str, float] | None = field(default=None, metadata=_static)
 
 
-def arrays(rollout: Rollout, with_text: bool = True) -> Arrays:
-    """The fields of the rollout that are there, ready for one jitted computation.
+def arrays(rollout: Rollout, traced: bool = False) -> Arrays:
+    """The fields of the rollout that are arrays and are there, ready for one jitted computation.
 
-    `rows` marks the rows that are completions; `group` is the group id of each; `text` [batch, bytes] and
-    `text_length` are the completions in UTF-8. Arrays on the host are padded to a few bucket sizes, so that a length
-    that changes does not recompile; arrays of JAX keep the shapes that the user's own step was compiled for. Raises
-    `RolloutError` when shapes do not fit together, or an array is traced or was donated.
+    Arrays on the host are padded to a few bucket sizes, so that a length that changes does not recompile, and `rows`
+    marks the rows that are completions; arrays of JAX keep the shapes that the user's own step was compiled for. Raises
+    `RolloutError` when shapes do not fit together, or an array was donated, or is traced unless that is allowed.
     """
     found: Arrays = {name: getattr(rollout, name) for name in (*_BY_TOKEN, *_BY_COMPLETION)}
-    found = {name: _readable(name, value) for name, value in found.items() if value is not None}
-    rewards = {name: _readable(f"rewards[{name!r}]", value) for name, value in rollout.rewards.items()}
+    found = {name: readable(name, value, traced) for name, value in found.items() if value is not None}
+    # In the order that JAX gives the keys of a mapping, which the weights follow.
+    rewards = {name: readable(REWARD.format(name), rollout.rewards[name], traced) for name in sorted(rollout.rewards)}
     batch = _batch(rollout, found, rewards)
-    found["rows"] = np.ones(batch, bool)
-    group = _groups(found.pop("group_ids", None), rollout.group_size, batch)
-    if group is not None:
-        found["group"] = group
+    _check_groups(found.get("group_ids"), rollout.group_size, batch)
     if rewards:
-        found |= {"rewards": rewards, "weights": _weights(rollout)}
-    if with_text and rollout.completions is not None:
-        found["text"], found["text_length"] = utf8(rollout.completions)
-    on_device = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found))
-    return found if on_device else _padded(found, batch)
+        found |= {"rewards": rewards, "weights": _weights(rollout, traced)}
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found)):
+        return found
+    return padded({**found, "rows": np.ones(batch, bool)}, bucket(batch))
 
 
-def hold(rollout: Rollout) -> Rollout:
-    """A copy that nothing changes: what the host donates to its next step, or writes over, stays readable in it.
-
-    One dispatch for all arrays of JAX, and no wait. Raises `RolloutError` when an array is traced or was donated.
-    """
-    leaves, structure = jax.tree.flatten(rollout)
-    on_device = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-    if not all(map(_is_there, on_device)):
-        arrays(rollout)  # raises, and knows the name of the field
-    copies = iter(_copies(*on_device))
-    held = [next(copies) if isinstance(leaf, jax.Array) else _copy(leaf) for leaf in leaves]
-    copied: Rollout = jax.tree.unflatten(structure, held)
-    return copied
-
-
-@jax.jit
-def _copies(*arrays: Array) -> list[Array]:
-    # Unlike those of device_put, these are not bound to a device, which jit would take for another kind of argument.
-    return [jnp.copy(array) for array in arrays]
-
-
-def _copy(leaf: Any) -> Any:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _is_there(array: Array) -> bool:
-    return not isinstance(array, jax.core.Tracer) and not array.is_deleted() and array.is_fully_addressable
-
-
-def utf8(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The texts as rows of UTF-8 bytes, padded with zeros to a bucket, and the length of each in bytes.
-
-    What is not valid Unicode (a lone surrogate) becomes a question mark.
-    """
-    encoded = [text.encode("utf-8", "replace") for text in texts]
-    lengths = np.array([len(row) for row in encoded], np.int32)
-    width = bucket(int(lengths.max(initial=0)))
-    joined = b"".join(row.ljust(width, b"\0") for row in encoded)
-    return np.frombuffer(joined, np.uint8).reshape(len(encoded), width), lengths
-
-
-def bucket(size: int, smallest: int = 16) -> int:
-    """The smallest of 16, 64, 256, 1024, ... that holds `size`: few sizes, so few compilations."""
+def bucket(size: int, smallest: int = 16, factor: int = 4) -> int:
+    """The first of 16, 64, 256, ... (by `factor`) that holds `size`: few sizes, so few compilations."""
     while smallest < size:
-        smallest *= 4
+        smallest *= factor
     return smallest
 
 
-def _readable(name: str, value: Any) -> Any:
+def readable(name: str, value: Any, traced: bool = False) -> Any:
     """The array, if it can be read now: on the host a copy as float32 or bool, on the device as it is."""
     if isinstance(value, jax.core.Tracer):
+        if traced:
+            return value
         raise RolloutError(
-            f"{name} is traced: the rollout was observed inside jit, grad or scan. Return its arrays from the "
-            "jitted step and observe what it returned"
+            f"{name} is traced: the rollout was observed inside jit, grad or scan. Return its arrays, or what "
+            "toolkit.statistics makes of them, from the jitted step and observe what it returned"
         )
     if isinstance(value, jax.Array):
         if value.is_deleted():
@@ -176,53 +149,45 @@ def _batch(rollout: Rollout, found: Arrays, rewards: Arrays) -> int:
 
 
 def _row_counts(rollout: Rollout, found: Arrays, rewards: Arrays) -> Iterator[tuple[str, int]]:
-    for name, value in {**found, **{f"rewards[{name!r}]": reward for name, reward in rewards.items()}}.items():
+    for name, value in {**found, **{REWARD.format(name): reward for name, reward in rewards.items()}}.items():
         allowed = (1, 2) if name == "advantages" else (2,) if name in _BY_TOKEN else (1,)
         if value.ndim not in allowed:
             expected = " or ".join(_AXES[axes] for axes in allowed)
             raise RolloutError(f"{name} has shape {value.shape}: expected {expected}, a row a completion")
         yield name, len(value)
-    for name in _TEXTS:
+    for name in TEXTS:
         texts = getattr(rollout, name)
         if texts is not None:
             yield name, len(texts)
 
 
-def _groups(ids: Any, size: int | None, batch: int) -> Any:
-    """The group id of each completion, if groups are known; ids on the device are not fetched to be checked."""
-    if size is not None:
-        if size < 1 or batch % size:
-            raise RolloutError(f"group_size {size} does not divide the {batch} completions: give group_ids instead")
-        return np.arange(batch, dtype=np.int32) // size
-    if not isinstance(ids, np.ndarray):
-        return ids
-    if not ((ids >= 0) & (ids < batch) & (ids == ids.round())).all():
+def _check_groups(ids: Any, size: int | None, batch: int) -> None:
+    """Refuse groups that cannot be; ids on the device are not fetched to be checked."""
+    if size is not None and (size < 1 or batch % size):
+        raise RolloutError(f"group_size {size} does not divide the {batch} completions: give group_ids instead")
+    if isinstance(ids, np.ndarray) and not ((ids >= 0) & (ids < batch) & (ids == ids.round())).all():
         raise RolloutError(f"group_ids must be whole numbers in 0..{batch - 1}, one less than the completions")
-    return ids.astype(np.int32)
 
 
-def _weights(rollout: Rollout) -> Arrays:
-    weights = rollout.weights or {}
-    unknown = sorted(set(weights) - set(rollout.rewards))
+def _weights(rollout: Rollout, traced: bool) -> AnyArray:
+    """The weights of the rewards, 1 where none is given, in the order of the names."""
+    given = rollout.weights or {}
+    unknown = sorted(set(given) - set(rollout.rewards))
     if unknown:
         raise RolloutError(f"weights name {unknown}, but the rewards are {sorted(rollout.rewards)}")
     if "total" in rollout.rewards:
         raise RolloutError("a reward cannot be named 'total': that is the weighted total's name")
-    return {name: _readable(f"weights[{name!r}]", weights.get(name, 1.0)) for name in rollout.rewards}
+    numbers = [readable(WEIGHT.format(name), given.get(name, 1.0), traced) for name in sorted(rollout.rewards)]
+    if any(isinstance(number, jax.Array) for number in numbers):
+        return jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers])
+    return np.array(numbers, np.float32)
 
 
-def _padded(found: Arrays, batch: int) -> Arrays:
-    """Every array at a bucket size; what is added is masked: rows False, group ids past every group."""
-    rows = bucket(batch)
+def padded(found: Arrays, rows: int) -> Arrays:
+    """Every array at a bucket size, with zeros added: where there is `rows` or a mask it is False there."""
 
-    def pad(name: str, value: np.ndarray) -> np.ndarray:
-        target = (rows, *(bucket(length) for length in value.shape[1:]))
-        fill = rows if name == "group" else 0
-        widths = [(0, wanted - length) for wanted, length in zip(target, value.shape, strict=True)]
-        return np.pad(value, widths, constant_values=fill)
+    def pad(leaf: np.ndarray) -> np.ndarray:
+        target = (rows, *(bucket(length, SHORTEST) for length in leaf.shape[1:]))
+        return np.pad(leaf, [(0, wanted - length) for wanted, length in zip(target, leaf.shape, strict=True)])
 
-    padded: Arrays = {name: pad(name, value) for name, value in found.items() if isinstance(value, np.ndarray)}
-    if "rewards" in found:
-        padded["rewards"] = {name: pad(name, value) for name, value in found["rewards"].items()}
-        padded["weights"] = found["weights"]
-    return padded
+    return {name: value if name == "weights" else jax.tree.map(pad, value) for name, value in found.items()}

@@ -43,7 +43,8 @@ class Recorder:
 def built(source: Source | None) -> Rollout:
     """The rollout that the worker would build."""
     assert source is not None
-    return source.later()
+    (rollout,) = source.later()()
+    return rollout
 
 
 class Run:

@@ -34,11 +34,11 @@ class Recorder(Observer):
         self.asked: list[tuple[int, bool]] = []
         self.policies: list[tuple[Policy, Sequence[str]]] = []
 
-    def step(self, step: int, rollout: Any = None, *, update: Any = None, values: Any = None) -> None:
+    def step(self, step: int, rollout: Any = None, **given: Any) -> None:
         """Keep the rollout and its loss."""
         assert step == len(self.rollouts)
         self.rollouts.append(rollout)
-        self.losses.append(float(values["loss"]))
+        self.losses.append(float(given["values"]["loss"]))
 
     def validate(self, step: int, policy: Policy, *, always: bool = False) -> bool:
         """Keep a snapshot of the policy and what it answers now."""

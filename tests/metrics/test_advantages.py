@@ -4,20 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
+from tests.metrics.values import values
 from toolkit.metrics.advantages import advantage_metrics
-from toolkit.metrics.reduction import Bins
 
 SHAPE = (4, 6)
 ROWS = np.array([True, True, True, False])
-jitted = jax.jit(advantage_metrics)
+
+
+@jax.jit
+def jitted(advantages: Array, rows: Array, mask: Array | None) -> dict[str, Array]:
+    """The finished metrics."""
+    return values(advantage_metrics(advantages, rows, mask))
 
 
 def measured(advantages: np.ndarray, mask: np.ndarray | None, rows: np.ndarray = ROWS) -> dict[str, float]:
-    """The scalars of the family under jit, and the sum of the histogram."""
+    """The numbers of the family under jit, and the sum of the histogram."""
     given = jnp.asarray(advantages, jnp.float32), jnp.asarray(rows), None if mask is None else jnp.asarray(mask)
-    found = jitted(*given)
-    return {key: float(jnp.sum(value.counts) if isinstance(value, Bins) else value) for key, value in found.items()}
+    return {key: float(value.sum()) for key, value in jitted(*given).items()}
 
 
 def mask_of(seed: int) -> np.ndarray:
@@ -57,6 +62,14 @@ def test_advantages_by_token_are_over_the_mask(seed: int) -> None:
     })  # fmt: skip
 
 
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e38])
+def test_what_lies_behind_the_mask_changes_nothing(garbage: float) -> None:
+    """Padding may hold any advantage, by completion and by token."""
+    mask, random = mask_of(4), np.random.default_rng(4)
+    for advantages, kept in ((random.normal(size=SHAPE[0]), ROWS), (random.normal(size=SHAPE), mask)):
+        assert measured(np.where(kept, advantages, garbage), mask) == measured(advantages, mask)
+
+
 def test_without_a_mask_advantages_by_token_are_over_the_rows() -> None:
     """What is not known to be padding counts, and no share of tokens is claimed."""
     advantages = np.where(ROWS[:, None], 2.0, np.full(SHAPE, 99.0))
@@ -66,10 +79,22 @@ def test_without_a_mask_advantages_by_token_are_over_the_rows() -> None:
     assert "advantages/positive_token_share" not in found
 
 
+def test_a_single_completion_has_no_spread() -> None:
+    """Its advantage is the mean, and the distance to it is 0."""
+    rows = np.array([False, True, False, False])
+    found = measured(np.array([9.0, -1.5, np.nan, 9.0]), np.broadcast_to(rows[:, None], SHAPE), rows)
+    assert found == {
+        "advantages/mean": -1.5, "advantages/std": 0, "advantages/abs_mean": 1.5,
+        "advantages/zero_fraction": 0, "advantages/histogram": 1, "advantages/positive_token_share": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["completions", "advantages"])
 @pytest.mark.parametrize("shape", [SHAPE[:1], SHAPE])
-def test_no_completion_has_no_value(shape: tuple[int, ...]) -> None:
-    """An empty batch is an absence and no error."""
-    found = measured(np.ones(shape), np.zeros(SHAPE, bool), np.zeros(SHAPE[0], bool))
+def test_nothing_to_measure_has_no_value(shape: tuple[int, ...], missing: str) -> None:
+    """An empty batch, or advantages that are all NaN, are an absence and no error."""
+    advantages, kept = np.full(shape, np.nan if missing == "advantages" else 1.0), missing == "advantages"
+    found = measured(advantages, np.full(SHAPE, kept), np.full(SHAPE[0], kept))
     assert found.pop("advantages/histogram") == 0
     assert all(np.isnan(value) for value in found.values()), found
 
@@ -77,7 +102,6 @@ def test_no_completion_has_no_value(shape: tuple[int, ...]) -> None:
 def test_eager_and_jit_agree() -> None:
     """The kernel needs no jit around it."""
     advantages, mask = np.linspace(-1, 1, SHAPE[0]), mask_of(9)
-    eager = advantage_metrics(jnp.asarray(advantages, jnp.float32), jnp.asarray(ROWS), jnp.asarray(mask))
-    scalars = {key: float(value) for key, value in eager.items() if not isinstance(value, Bins)}
+    eager = values(advantage_metrics(jnp.asarray(advantages, jnp.float32), jnp.asarray(ROWS), jnp.asarray(mask)))
     expected = measured(advantages, mask)
-    assert scalars == pytest.approx({key: expected[key] for key in scalars}, rel=1e-6)
+    assert {key: float(value.sum()) for key, value in eager.items()} == pytest.approx(expected, rel=1e-6)

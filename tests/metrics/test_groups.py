@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from tests.metrics.values import values
 from toolkit.metrics.groups import group_metrics, mean_of_group, pass_at_k
+from toolkit.metrics.statistic import merged
 
 BATCH = 12
 PASS_AT = (1, 2, 4)
 GROUP = np.array([0, 3, 3, 0, 3, 7, 3, 0, 9, 0, 9, 9])  # sizes 4, 4, 1 and 3, in any rows
-jitted = jax.jit(group_metrics, static_argnums=4)
+
+
+@jax.jit
+def jitted(total: Array, group: Array, mask: Array, success: Array) -> dict[str, Array]:
+    """The finished metrics."""
+    return values(group_metrics(total, group, mask, success, PASS_AT))
 
 
 def measured(
@@ -22,7 +29,7 @@ def measured(
     """The family under jit, from NumPy arrays."""
     kept = np.ones(BATCH, bool) if mask is None else mask
     won = np.zeros(BATCH) if success is None else success
-    found = jitted(*device_arrays(total, group, kept, won), PASS_AT)
+    found = jitted(*device_arrays(total, group, kept, won))
     return {key: float(value) for key, value in found.items()}
 
 
@@ -77,7 +84,7 @@ def test_the_family_is_what_loops_over_groups_give(seed: int) -> None:
 def test_eager_and_jit_agree() -> None:
     """The kernel needs no jit around it."""
     total, mask, success = draw(1)
-    eager = group_metrics(*device_arrays(total, GROUP, mask, success), PASS_AT)
+    eager = values(group_metrics(*device_arrays(total, GROUP, mask, success), PASS_AT))
     expected = measured(total, mask=mask, success=success)
     assert {key: float(value) for key, value in eager.items()} == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
@@ -110,6 +117,26 @@ def test_groups_of_one_are_their_own_best_and_worst() -> None:
     assert np.isnan(found["groups/pass_at_2"])
 
 
+def test_without_success_there_is_no_pass_at_k() -> None:
+    """It is not known which completions succeed, and the rewards alone do not say."""
+    given = device_arrays(np.zeros(BATCH), GROUP, np.ones(BATCH, bool), np.zeros(BATCH))
+
+    def found() -> dict[str, Array]:
+        return values(group_metrics(*given[:3], None, PASS_AT))
+
+    assert not {key for key in jax.eval_shape(found) if "pass_at" in key}
+
+
+def test_a_single_completion_is_a_group_of_one() -> None:
+    """The rest is padding; what it got is the best, the mean and the worst."""
+    found = measured(np.full(BATCH, 3.0), mask=np.arange(BATCH) == 5, success=np.ones(BATCH))
+    assert np.isnan([found.pop("groups/pass_at_2"), found.pop("groups/pass_at_4")]).all()
+    assert found == {
+        "groups/best": 3, "groups/mean": 3, "groups/worst": 3, "groups/zero_std_fraction": 1,
+        "groups/all_low_fraction": 0, "groups/all_high_fraction": 0, "groups/pass_at_1": 1,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("missing", ["rewards", "rows"])
 def test_without_rewards_or_rows_nothing_has_a_value(missing: str) -> None:
     """All rewards None, or no completion at all, is an absence and no error."""
@@ -126,6 +153,21 @@ def test_low_and_high_are_thirds_of_the_range_that_was_seen() -> None:
     assert found["groups/zero_std_fraction"] == 0.75
     assert found["groups/all_low_fraction"] == 0.25
     assert found["groups/all_high_fraction"] == 0.25
+
+
+def test_a_batch_that_is_merged_keeps_the_range_it_was_judged_by() -> None:
+    """Groups at 0 and 4, then at 10 and 20: one is low and one high in each batch, though 4 is low among all."""
+    rows, group = np.arange(BATCH), np.arange(BATCH) // 3
+    total = np.repeat([0.0, 4.0, 10.0, 20.0], 3)
+    together = measured(total, group)
+    assert (together["groups/all_low_fraction"], together["groups/all_high_fraction"]) == (0.5, 0.25)
+    halves = [device_arrays(total, group, mask, total)[:3] for mask in (rows < 6, rows >= 6)]
+    parts = [group_metrics(*half, None, PASS_AT) for half in halves]
+    whole = values(merged(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)))
+    found = {key: float(value) for key, value in whole.items()}
+    assert found["groups/zero_std_fraction"] == 1
+    assert (found["groups/all_low_fraction"], found["groups/all_high_fraction"]) == (0.5, 0.5)
+    assert found["groups/mean"] == together["groups/mean"] == 8.5
 
 
 def test_when_all_rewards_are_equal_there_is_no_low_and_no_high() -> None:
@@ -156,11 +198,12 @@ def test_what_lies_behind_the_mask_changes_nothing(garbage: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_completions_does_not_matter(seed: int) -> None:
-    """Rows may be shuffled, as long as each keeps its id."""
+def test_the_order_of_completions_and_of_groups_does_not_matter(seed: int) -> None:
+    """Rows may be shuffled, as long as each stays with its group, and groups may swap their ids."""
     total, mask, success = draw(seed)
-    order = np.random.default_rng(seed).permutation(BATCH)
-    shuffled = measured(total[order], GROUP[order], mask[order], success[order])
+    random = np.random.default_rng(seed)
+    order, ids = random.permutation(BATCH), random.permutation(BATCH)
+    shuffled = measured(total[order], ids[GROUP[order]], mask[order], success[order])
     assert shuffled == pytest.approx(measured(total, mask=mask, success=success), rel=1e-6, nan_ok=True)
 
 

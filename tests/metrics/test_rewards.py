@@ -4,24 +4,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
-from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
-from toolkit.metrics.rewards import between_variance, reward_metrics, signal_share, weighted_total, within_variance
+from tests.metrics.values import values
+from toolkit.metrics.histogram import SIGNED_LOG_EDGES
+from toolkit.metrics.rewards import reward_metrics, signal_share, spread_of_groups, weighted_total
 
 BATCH = 12
 GROUP = np.array([0, 3, 3, 0, 3, 7, 3, 0, 9, 0, 9, 9])
 WEIGHTS = {"correct": 1.0, "format": 0.5, "length": -0.3}
-jitted = jax.jit(reward_metrics)
+PAIRS = ("correct~format", "correct~length", "format~length")
 Rewards = dict[str, np.ndarray]
+
+
+@jax.jit
+def jitted(rewards: dict[str, Array], weights: Array, mask: Array, group: Array | None) -> dict[str, Array]:
+    """The finished metrics."""
+    return values(reward_metrics(rewards, weights, mask, group))
 
 
 def measured(rewards: Rewards, mask: np.ndarray | None = None, group: np.ndarray = GROUP) -> dict[str, np.ndarray]:
     """The family under jit; a histogram as its counts."""
     kept = np.ones(BATCH, bool) if mask is None else mask
     vectors = {name: jnp.asarray(reward, jnp.float32) for name, reward in rewards.items()}
-    weights = {name: jnp.float32(weight) for name, weight in WEIGHTS.items()}
-    found = jitted(vectors, weights, jnp.asarray(kept), jnp.asarray(group, jnp.int32))
-    return {key: np.asarray(value.counts if isinstance(value, Bins) else value) for key, value in found.items()}
+    found = jitted(vectors, jnp.array(list(WEIGHTS.values())), jnp.asarray(kept), jnp.asarray(group, jnp.int32))
+    return {key: np.asarray(value) for key, value in found.items()}
 
 
 def draw(seed: int) -> tuple[Rewards, np.ndarray]:
@@ -127,19 +134,60 @@ def test_rounding_is_no_signal(reward: float) -> None:
     of_five_and_seven = np.where(np.arange(BATCH) < 5, 0, 1)
     found = measured({name: np.full(BATCH, reward) for name in WEIGHTS}, group=of_five_and_seven)
     assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
-    assert np.isnan(found["rewards/correlation/correct~format"])
+    assert all(np.isnan(found[f"rewards/correlation/{pair}"]) for pair in PAIRS)
+    assert all(np.isnan(found[f"rewards/correlation_within/{pair}"]) for pair in PAIRS)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_correlations_are_numpys(seed: int) -> None:
-    """For each pair of functions, over the completions that have both."""
+    """For each pair of functions, over the completions that have both: as they are, and from their groups' means."""
     rewards, mask = draw(seed)
     found = measured(rewards, mask)
-    for pair in ("correct~format", "correct~length", "format~length"):
+    for pair in PAIRS:
         first, second = (rewards[name] for name in pair.split("~"))
         both = mask & ~np.isnan(first) & ~np.isnan(second)
         expected = np.corrcoef(first[both], second[both])[0, 1]
         np.testing.assert_allclose(found[f"rewards/correlation/{pair}"], expected, rtol=1e-4, atol=1e-5)
+        own = [reward - group_means(np.where(both, reward, np.nan)) for reward in (first, second)]
+        expected = np.corrcoef(own[0][both], own[1][both])[0, 1]
+        np.testing.assert_allclose(found[f"rewards/correlation_within/{pair}"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rewards_that_agree_over_the_batch_may_oppose_each_other_within_groups() -> None:
+    """Better prompts raise both by tens, and of the two completions of each one takes what the other gets."""
+    prompt, second = np.arange(BATCH) // 2, np.arange(BATCH) % 2
+    rewards = {"correct": 10.0 * prompt + second, "format": 10.0 * prompt + 1 - second, "length": 1.0 * second}
+    found = measured(rewards, group=prompt)
+    # The prompts' means vary by 100 * 35 / 12, the completions around them by 1 / 4.
+    expected = (3500 / 12 - 1 / 4) / (3500 / 12 + 1 / 4)
+    np.testing.assert_allclose(found["rewards/correlation/correct~format"], expected, rtol=1e-5)
+    within = {pair: float(found[f"rewards/correlation_within/{pair}"]) for pair in PAIRS}
+    assert within == pytest.approx({"correct~format": -1, "correct~length": 1, "format~length": -1}, rel=1e-5)
+
+
+def test_groups_of_one_have_nothing_within() -> None:
+    """Each completion is its own group's mean: all of the variance lies between, and there is no signal."""
+    rewards, mask = draw(3)
+    found = measured(rewards, mask, np.arange(BATCH))
+    for name in (*WEIGHTS, "total"):
+        assert found[f"rewards/{name}/within_std"] == 0
+        np.testing.assert_allclose(found[f"rewards/{name}/between_std"], found[f"rewards/{name}/std"], rtol=1e-6)
+    assert all(np.isnan(found[f"rewards/{name}/signal_share"]) for name in WEIGHTS)
+    assert all(np.isnan(found[f"rewards/correlation_within/{pair}"]) for pair in PAIRS)
+
+
+def test_a_single_completion_is_its_own_distribution() -> None:
+    """It has a mean, extremes and quantiles, no spread, and no correlation."""
+    rewards = {name: np.full(BATCH, 0.7) for name in WEIGHTS}
+    found = measured(rewards, np.arange(BATCH) == 4)
+    for key in ("mean", "min", "max", "median", "p10", "p90"):
+        np.testing.assert_allclose(found[f"rewards/correct/{key}"], 0.7, rtol=1e-6)
+    spreads = [found[f"rewards/correct/{key}"] for key in ("std", "within_std", "between_std")]
+    np.testing.assert_allclose(spreads, 0, atol=1e-6)
+    assert found["rewards/correct/histogram"].sum() == found["rewards/correct/coverage"] == 1
+    correlations = [value for key, value in found.items() if key.startswith("rewards/correlation")]
+    assert len(correlations) == 2 * len(PAIRS)
+    assert np.isnan(correlations).all()
 
 
 def test_a_function_that_never_gave_a_reward_has_a_coverage_of_zero_and_no_other_value() -> None:
@@ -174,11 +222,12 @@ def test_what_lies_behind_the_mask_changes_nothing(garbage: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_order_of_completions_does_not_matter(seed: int) -> None:
-    """Rows may be shuffled, as long as each keeps its group."""
+def test_the_order_of_completions_and_of_groups_does_not_matter(seed: int) -> None:
+    """Rows may be shuffled, as long as each stays with its group, and groups may swap their ids."""
     rewards, mask = draw(seed)
-    order = np.random.default_rng(seed).permutation(BATCH)
-    found = measured({name: reward[order] for name, reward in rewards.items()}, mask[order], GROUP[order])
+    random = np.random.default_rng(seed)
+    order, ids = random.permutation(BATCH), random.permutation(BATCH)
+    found = measured({name: reward[order] for name, reward in rewards.items()}, mask[order], ids[GROUP[order]])
     for key, value in measured(rewards, mask).items():
         np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-6, err_msg=key)
 
@@ -200,40 +249,35 @@ def test_eager_and_jit_agree() -> None:
     found, total = measured(rewards, mask), jnp.asarray(total_of(rewards), jnp.float32)
     of_groups = jnp.asarray(GROUP, jnp.int32), jnp.asarray(mask)
     weighted = jnp.asarray(WEIGHTS["length"] * rewards["length"], jnp.float32)
-    within, between = within_variance(total, *of_groups), between_variance(total, *of_groups)
-    np.testing.assert_allclose(jnp.sqrt(within), found["rewards/total/within_std"], rtol=1e-5)
-    np.testing.assert_allclose(jnp.sqrt(between), found["rewards/total/between_std"], rtol=1e-5)
-    share = signal_share(weighted, total, *of_groups)
+    for key, value in values(spread_of_groups(total, *of_groups)).items():
+        np.testing.assert_allclose(value, found[f"rewards/total/{key}"], rtol=1e-5)
+    share = signal_share(weighted, total, *of_groups).value
     np.testing.assert_allclose(share, found["rewards/length/signal_share"], rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_is_computed_in_float32() -> None:
     """Every value comes out as float32, and nothing on the way mixes the two."""
-    rewards, weights = {"a": jnp.ones(BATCH, jnp.bfloat16)}, {"a": jnp.float32(1)}
-
-    def dtypes() -> None:
-        found = reward_metrics(rewards, weights, jnp.ones(BATCH, bool), jnp.zeros(BATCH, jnp.int32))
-        leaves = jax.tree.leaves(found)
-        assert {str(leaf.dtype) for leaf in leaves} == {"float32"}
-
-    jax.eval_shape(dtypes)
+    rewards, weights = {"a": jnp.ones(BATCH, jnp.bfloat16)}, jnp.ones(1)
+    found = jax.eval_shape(jitted, rewards, weights, jnp.ones(BATCH, bool), jnp.zeros(BATCH, jnp.int32))
+    assert {str(value.dtype) for value in found.values()} == {"float32"}
     thirds = {"a": jnp.full(BATCH, 1 / 3, jnp.bfloat16)}
-    assert weighted_total(thirds, {"a": jnp.float32(1 / 3)})[0] == thirds["a"][0].astype(jnp.float32) / 3
+    assert weighted_total(thirds, jnp.array([1 / 3]))[0] == thirds["a"][0].astype(jnp.float32) / 3
 
 
 def test_without_groups_only_what_needs_them_is_missing() -> None:
     """The distributions and correlations stay."""
-    vectors = {name: jnp.zeros(BATCH) for name in WEIGHTS}
-    weights = {name: jnp.float32(1) for name in WEIGHTS}
-    grouped = set(measured({name: np.zeros(BATCH) for name in WEIGHTS}))
-    ungrouped: set[str] = set()
-    jax.eval_shape(lambda: ungrouped.update(reward_metrics(vectors, weights, jnp.ones(BATCH, bool), None)))
-    assert {key.rpartition("/")[2] for key in grouped - ungrouped} == {"within_std", "between_std", "signal_share"}
+    rewards, rows = {name: jnp.zeros(BATCH) for name in WEIGHTS}, jnp.ones(BATCH, bool)
+    grouped = set(jax.eval_shape(jitted, rewards, jnp.ones(3), rows, jnp.zeros(BATCH, jnp.int32)))
+    ungrouped = set(jax.eval_shape(jitted, rewards, jnp.ones(3), rows, None))
+    within = {key for key in grouped - ungrouped if key.startswith("rewards/correlation_within/")}
+    assert within == {f"rewards/correlation_within/{pair}" for pair in PAIRS}
+    others = {key.rpartition("/")[2] for key in grouped - ungrouped - within}
+    assert others == {"within_std", "between_std", "signal_share"}
     assert ungrouped < grouped
 
 
 def test_the_weighted_total_by_hand() -> None:
     """A function that gave nothing adds nothing; where none gave anything there is no total."""
     rewards = {"a": jnp.array([1.0, jnp.nan, jnp.nan, 2.0]), "b": jnp.array([10.0, 10.0, jnp.nan, jnp.inf])}
-    total = weighted_total(rewards, {"a": jnp.float32(2), "b": jnp.float32(-0.5)})
+    total = weighted_total(rewards, jnp.array([2.0, -0.5]))
     np.testing.assert_array_equal(total, [-3.0, -5.0, np.nan, 4.0])

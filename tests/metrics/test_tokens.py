@@ -219,10 +219,17 @@ def hidden_batch() -> tuple[jax.Array, jax.Array, jax.Array, tuple[jax.Array, ja
     random = np.random.default_rng(5)
     hidden, reference_hidden = (jnp.asarray(random.normal(size=(*BLOCKS[:2], width)), jnp.float32) for width in (8, 12))
     head, reference_head = (jnp.asarray(random.normal(size=(width, BLOCKS[2])), jnp.float32) for width in (8, 12))
-    return hidden, head, jnp.asarray(random.integers(0, BLOCKS[2], BLOCKS[:2]), jnp.int32), (reference_hidden, reference_head)
+    return (
+        hidden,
+        head,
+        jnp.asarray(random.integers(0, BLOCKS[2], BLOCKS[:2]), jnp.int32),
+        (reference_hidden, reference_head),
+    )
 
 
-@pytest.mark.parametrize(("hidden_type", "head_type"), [("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")])
+@pytest.mark.parametrize(
+    ("hidden_type", "head_type"), [("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")]
+)
 def test_hidden_states_give_the_statistics_of_their_logits(hidden_type: str, head_type: str) -> None:
     """Also where they, or they and the head, are bfloat16: the logits are then not rounded."""
     hidden, head, tokens, (reference_hidden, reference_head) = hidden_batch()
@@ -264,6 +271,8 @@ def test_neither_an_offset_nor_the_order_of_the_vocabulary_matters(
     order = np.array(random.sample(range(150), 150))
     tokens = np.full((2, 9), 17)
     moved = np.full((2, 9), np.flatnonzero(order == 17)[0])
-    found = jitted(jnp.asarray(logits[..., order] + np.float32(offset)), jnp.asarray(moved), jnp.asarray(reference[..., order]))
+    found = jitted(
+        jnp.asarray(logits[..., order] + np.float32(offset)), jnp.asarray(moved), jnp.asarray(reference[..., order])
+    )
     expected = jitted(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(reference))
     assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -68,7 +68,9 @@ def test_statistics_under_vmap_and_scan() -> None:
 def test_no_gradient_flows_through_the_statistics() -> None:
     """They may stand in a loss function as values to look at."""
     logits, tokens, reference = from_logits()
-    gradient = jax.jit(jax.grad(lambda x: sum(jnp.sum(y) for y in jax.tree.leaves(token_statistics(x, tokens, reference)))))
+    gradient = jax.jit(
+        jax.grad(lambda x: sum(jnp.sum(y) for y in jax.tree.leaves(token_statistics(x, tokens, reference))))
+    )
     assert not np.any(gradient(logits))
 
 

@@ -115,7 +115,7 @@ def test_a_model_that_changes_in_place_is_asked_for_its_parameters_at_each_snaps
 
 
 def test_a_validation_that_outlives_the_run_does_not_abort_the_process() -> None:
-    """A thread that is still inside JAX when the interpreter ends would: the exit waits for it, and the code stays 0."""
+    """A thread that is still inside JAX when the interpreter ends would: the exit waits for it, the code stays 0."""
     code = """
 import jax, jax.numpy as jnp, time
 from tests.validation.test_background import BackgroundValidator, FunctionPolicy, run

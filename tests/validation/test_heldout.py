@@ -35,7 +35,7 @@ def test_a_wrong_line_is_named(text: str, message: str, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """The error has the path and the reason."""
-    with pytest.raises(ConfigError, match="none.jsonl: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.jsonl: cannot be read: No such file"):
         read_jsonl(tmp_path / "none.jsonl", ("prompt",))
 
 

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Protocol, TypeAlias
 
+from toolkit.errors import RolloutError
+from toolkit.hold import hold
 from toolkit.logger import Logger
-from toolkit.rollout import Rollout, hold
+from toolkit.measurement import Measurement, Statistics
+from toolkit.rollout import ARRAYS, Rollout
+
+Given: TypeAlias = Rollout | Sequence[Rollout] | Callable[[], Rollout] | Measurement | Statistics
+"""What a loop may hand over for a step: see `Observer.step`."""
 
 
 class Source:
-    """Where the rollout of a step comes from: an object of the host's, or a function that builds it off its thread."""
+    """Where the numbers of a step come from: rollouts of the host's, a function for one, or finished metrics."""
 
-    def __init__(self, rollout: Rollout | Callable[[], Rollout]) -> None:
-        self._rollout = rollout
+    def __init__(self, given: Given) -> None:
+        self.measured: Measurement | Statistics | None = None
+        self._build: Callable[[], Rollout] | None = None
+        self._parts: tuple[Rollout, ...] = ()
+        if isinstance(given, (Measurement, Statistics)):
+            self.measured = given
+        elif callable(given):
+            self._build = cache(given)
+        else:
+            self._parts = (given,) if isinstance(given, Rollout) else tuple(given)
+        if not all(isinstance(part, Rollout) for part in self._parts):
+            raise RolloutError(f"expected a toolkit.Rollout, or several of them, got {given!r:.200}")
 
-    @cached_property
-    def later(self) -> Callable[[], Rollout]:
-        """A function that gives the rollout on another thread. Take it on the training thread, while the step lasts.
+    def later(self, names: Collection[str] = ARRAYS) -> Callable[[], tuple[Rollout, ...]]:
+        """A function that gives the parts of the step on another thread, with these of their arrays.
 
-        Device arrays are copied in one dispatch, once for all callbacks, as the next step may donate them; a step that
-        no callback measures copies nothing. Raises `RolloutError` for arrays that cannot be read any more.
+        Take it on the training thread, while the step lasts: what the next step may donate is copied, in one dispatch a
+        part. Raises `RolloutError` for arrays that cannot be read any more.
         """
-        if callable(self._rollout):
-            return self._rollout
-        held = hold(self._rollout)
-        return lambda: held
+        if build := self._build:
+            return lambda: (build(),)
+        held = [hold(part, names) for part in self._parts]
+        return lambda: tuple(part() for part in held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +51,8 @@ class StepEvent:
 
     `rollout` is what was generated for the step, None where it reuses an older one. `update` has the token statistics
     of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars.
-    `step_s` is the time since the last step, None at the first; `overhead_s` what the observer took of it on this
-    thread, and `overhead_fraction` its share of all time so far.
+    `batch` is a batch of any other kind, by name. `step_s` is the time since the last step, None at the first;
+    `overhead_s` what the observer took of it on this thread, and `overhead_fraction` its share of all time so far.
     """
 
     step: int
@@ -45,6 +60,7 @@ class StepEvent:
     rollout: Source | None = None
     update: Source | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    batch: Mapping[str, Any] | None = None
     step_s: float | None = None
     overhead_s: float = 0.0
     overhead_fraction: float = 0.0

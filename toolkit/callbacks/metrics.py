@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from toolkit.callbacks import Source, StepEvent
+from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics
 from toolkit.config import Metrics
+from toolkit.families import NEEDS
+from toolkit.hold import joined
 from toolkit.logger import Complaints, unchanging
-from toolkit.measure import measure, missing
+from toolkit.measure import fields_read, finished, measure, missing
 from toolkit.rollout import Rollout
+from toolkit.texts import FORMAT_NEEDS, measure_format
+from toolkit.throughput import rates
 
 _log = logging.getLogger("toolkit")
+_NEEDS = {**NEEDS, **FORMAT_NEEDS, **TEXT_NEEDS}
 _OF_UPDATE = frozenset({"policy", "sampler"})
 
-_Part: TypeAlias = tuple[Callable[[], Rollout], frozenset[str]]
+_Part: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
 class MetricsCallback:
@@ -23,14 +30,15 @@ class MetricsCallback:
 
     | key | what |
     |---|---|
-    | `rewards/*`, `groups/*`, `advantages/*`, `completions/*`, `format/*` | of the step's rollout |
+    | `rewards/*`, `groups/*`, `advantages/*`, `completions/*`, `format/*`, `task/*` | of the step's rollout |
     | `policy/*`, `sampler/*` | of the optimiser's pass where it comes separately, else of the rollout |
     | `throughput/*`, `time/step_s`, `time/NAME` | from the time between steps and the rollout's timings |
     | `trainer/NAME` | the host's own scalars |
     """
 
-    def __init__(self, settings: Metrics) -> None:
+    def __init__(self, settings: Metrics, text: TextMetrics | None = None) -> None:
         self._settings = settings
+        self._text = text or TextMetrics(settings)
         self._said_missing = False
 
     def on_step(self, event: StepEvent) -> None:
@@ -39,41 +47,60 @@ class MetricsCallback:
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families and event.step_s is not None:
             row["time/step_s"] = event.step_s
-        of_rollout = families - _OF_UPDATE if event.update is not None else families
+        of_rollout = families - _OF_UPDATE if event.update else families
         wanted = ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
-        parts = [part for source, of_it in wanted if source and of_it and (part := self._held(source, of_it, event))]
-        event.logger.log(event.step, lambda: self._row(row, parts, event.step_s, event.logger.complaints))
+        parts = [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
+        event.logger.log(event.step, lambda: _filled(row, parts, event.logger.complaints))
 
     def close(self) -> None:
         """Nothing to close."""
 
-    def _held(self, source: Source, families: frozenset[str], event: StepEvent) -> _Part | None:
+    def _part(self, source: Source, families: frozenset[str], event: StepEvent) -> _Part | None:
+        """What the worker calls for the values of this source."""
+        if measured := source.measured:
+            return lambda: rates(finished(measured).values(), event.step_s)
         try:
-            return source.later, families
+            rollouts_of = source.later(_read(families))
         except Exception as error:  # whatever is wrong with the rollout, the host's own scalars are still logged
             event.logger.complaints.add(f"the metrics of step {event.step}", error)
             return None
+        return lambda: self._measured(rollouts_of(), families, event)
 
-    def _row(
-        self, row: dict[str, Any], parts: list[_Part], step_s: float | None, complaints: Complaints
-    ) -> dict[str, Any]:
-        """The row with what each part gives; called on the worker thread, which compiles, computes and waits."""
-        for rollout_of, families in parts:
-            try:
-                row |= self._measured(rollout_of(), families, step_s)
-            except Exception as error:  # as above
-                complaints.add("metrics", error)
-        return row
-
-    def _measured(self, rollout: Rollout, families: frozenset[str], step_s: float | None) -> dict[str, Any]:
-        self._say_missing(rollout, families)
-        times = rollout.timings if rollout.timings and "time" in families else {}
-        found = measure(rollout, self._settings, families, step_s).values()
-        return {**found, **{f"time/{name}": seconds for name, seconds in times.items()}}
+    def _measured(self, rollouts: Sequence[Rollout], families: frozenset[str], event: StepEvent) -> dict[str, Any]:
+        """The values of the families; on the worker thread, which compiles, computes and waits."""
+        self._say_missing(rollouts[0], families)
+        whole = joined(rollouts)
+        values = measure(rollouts, self._settings, families, event.step).values()
+        if "format" in families and whole.completions:
+            values |= measure_format(rollouts, self._settings.format).values()
+        if from_text := families.intersection(TEXT_NEEDS).difference(missing(whole, families, TEXT_NEEDS)):
+            values |= self._text.values(whole, from_text, event.step, event.logger.complaints)
+        times = {f"time/{name}": seconds for name, seconds in (whole.timings or {}).items()}
+        latencies = {f"rewards/{name}/latency_s": seconds for name, seconds in (whole.latencies or {}).items()}
+        return {
+            **rates(values, event.step_s, whole.timings),
+            **(times if "time" in families else {}),
+            **(latencies if "rewards" in families else {}),
+        }
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
-        lacking = missing(rollout, families)
+        lacking = missing(rollout, families, _NEEDS)
         if lacking and not self._said_missing:
             self._said_missing = True
             listed = "; ".join(f"{family} (no {', '.join(needs)})" for family, needs in lacking.items())
             _log.info("not measured, as the rollout lacks fields: %s", listed)
+
+
+@cache
+def _read(families: frozenset[str]) -> set[str]:
+    return fields_read(families, _NEEDS)
+
+
+def _filled(row: dict[str, Any], parts: Sequence[_Part], complaints: Complaints) -> dict[str, Any]:
+    """The row with what each part gives."""
+    for part in parts:
+        try:
+            row |= part()
+        except Exception as error:  # what one part cannot give must not cost the others
+            complaints.add("metrics", error)
+    return row

@@ -5,8 +5,9 @@ from __future__ import annotations
 import psutil
 
 from toolkit.callbacks import StepEvent
+from toolkit.compilation import compilations
 from toolkit.config import Family
-from toolkit.measure import compilations
+from toolkit.devices import memory_bytes
 
 
 class MemoryCallback:
@@ -16,27 +17,50 @@ class MemoryCallback:
     |---|---|
     | `memory/host_rss_bytes` | resident memory of this process now |
     | `memory/host_rss_bytes_mean`, `_peak` | over the times it was looked at |
+    | `memory/device_bytes`, `_mean` | memory in use on the fullest accelerator, if there is one |
+    | `memory/device_peak_bytes` | the most that it ever was |
     """
 
     def __init__(self, settings: Family) -> None:
         self._settings = settings
         self._process = psutil.Process()
-        self._sum = self._peak = 0
-        self._looks = 0
+        self._host, self._device = _Looks(), _Looks()
 
     def on_step(self, event: StepEvent) -> None:
         """Look at the memory when it is due."""
         if not self._settings.due(event.step):
             return
         rss = self._process.memory_info().rss
-        self._looks += 1
-        self._sum += rss
-        self._peak = max(self._peak, rss)
-        memory = {"host_rss_bytes": rss, "host_rss_bytes_mean": self._sum / self._looks, "host_rss_bytes_peak": self._peak}
+        self._host.add(rss)
+        memory = {
+            "host_rss_bytes": rss,
+            "host_rss_bytes_mean": self._host.mean,
+            "host_rss_bytes_peak": self._host.peak,
+        }
+        if device := memory_bytes():
+            in_use, peak = device
+            self._device.add(in_use)
+            memory |= {"device_bytes": in_use, "device_bytes_mean": self._device.mean, "device_peak_bytes": peak}
         event.logger.log(event.step, {"memory": memory}, stream="system")
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class _Looks:
+    """The mean and the peak of what was seen so far."""
+
+    def __init__(self) -> None:
+        self._sum = self._count = self.peak = 0
+
+    def add(self, seen: int) -> None:
+        self._sum += seen
+        self._count += 1
+        self.peak = max(self.peak, seen)
+
+    @property
+    def mean(self) -> float:
+        return self._sum / self._count
 
 
 class HealthCallback:
@@ -48,7 +72,7 @@ class HealthCallback:
     | `observer/overhead_fraction` | share of all time since the first step |
     | `observer/queue_depth`, `observer/dropped` | rows waiting now, rows dropped so far |
     | `observer/sink_failures`, `observer/bad_values` | failed writes, values that could not be read, so far |
-    | `observer/compilations` | shapes that `measure` was compiled for so far |
+    | `observer/compilations` | shapes and choices of families that were compiled so far |
     """
 
     def __init__(self, settings: Family) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from toolkit.callbacks import StepEvent
 from toolkit.config import Samples
+from toolkit.hold import joined
 from toolkit.record import Table
 from toolkit.rollout import Rollout
 
@@ -25,9 +26,9 @@ class SamplesCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Queue the table when it is due; it is put together on the worker thread."""
-        if event.rollout is not None and self._settings.due(event.step):
-            rollout_of = event.rollout.later
-            event.logger.log(event.step, lambda: self._row(rollout_of(), event.step), stream="samples")
+        if event.rollout and not event.rollout.measured and self._settings.due(event.step):
+            parts_of = event.rollout.later(("rewards", "advantages"))
+            event.logger.log(event.step, lambda: self._row(joined(parts_of()), event.step), stream="samples")
 
     def close(self) -> None:
         """Nothing to close."""

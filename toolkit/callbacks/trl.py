@@ -41,7 +41,7 @@ def attach(
         return Observer(Logger(()), ())
     _keep_jax_on_the_cpu()
     directory = Path(directory or f"{trainer.args.output_dir}/toolkit")
-    observer = make(_with_clip_range(config, trainer.args), directory)
+    observer = make(_with_size(_with_clip_range(config, trainer.args), trainer), directory)
     trainer.add_callback(TRLCallback(observer, _capture(trainer)))
     return observer
 
@@ -117,6 +117,18 @@ def _with_clip_range(config: Config, args: Any) -> Config:
     clip = (1.0, high - 1.0) if getattr(args, "loss_type", None) == "cispo" else (low, high)
     policy = config.metrics.policy.model_copy(update={"clip_low": clip[0], "clip_high": clip[1]})
     return config.model_copy(update={"metrics": config.metrics.model_copy(update={"policy": policy})})
+
+
+def _with_size(config: Config, trainer: Trainer) -> Config:
+    """The configuration with what `compute/` needs to know of the model and the training, where it is not given."""
+    compute = config.metrics.compute
+    if compute.parameters is not None:
+        return config
+    model: Any = getattr(trainer, "model", None)
+    parameters = sum(weight.numel() for weight in model.parameters()) if model is not None else None
+    passes = getattr(trainer.args, "num_iterations", 1)
+    known = compute.model_copy(update={"parameters": parameters or None, "passes": passes})
+    return config.model_copy(update={"metrics": config.metrics.model_copy(update={"compute": known})})
 
 
 def _keep_jax_on_the_cpu() -> None:

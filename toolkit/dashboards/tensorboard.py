@@ -42,6 +42,7 @@ REWARD_TRENDS: Charts = (
     Lines("Mean reward, change per step", ("rewards/*/trend",)),
     Lines("Share of the learning signal", ("rewards/*/signal_share",)),
     Lines("Correlation between rewards", ("rewards/correlation/*",)),
+    Lines("Correlation between rewards, within groups", ("rewards/correlation_within/*",)),
     Lines(
         "Total reward: spread within and between groups",
         ("rewards/total/within_std", "rewards/total/between_std"),
@@ -73,6 +74,7 @@ VALIDATION_PERFORMANCE: Charts = (
     ),
     Lines("Accuracy, training and held-out", ("groups/pass_at_1", "heldout/*/accuracy")),
     Lines("Gap, training minus held-out", ("heldout/*/gap",)),
+    Lines("Training, judged by text", ("task/answer_correct", "task/reasoning_complete", "task/unsupported_rate")),
     Lines("pass@k, training", ("groups/pass_at_*",)),
     Lines("Answer length, tokens", ("completions/length_mean", "heldout/*/length_mean")),
 )
@@ -100,11 +102,21 @@ GENERATION_QUALITY: Charts = (
     ),
     Lines("Correlation of length and reward", ("completions/length_reward_correlation",)),
     Lines("Truncated completions", ("completions/truncated_fraction",)),
+    Lines(
+        "Variety within a prompt",
+        ("completions/distinct_1", "completions/distinct_2", "completions/unique_fraction"),
+    ),
+    Lines("Repetition", ("completions/repetition_fraction",)),
     Lines("Format", ("format/strict", "format/soft", "format/ordered")),
     Lines("Tags present", ("format/*_present",)),
+    Lines("Entropy of correct and incorrect answers, nats", ("policy/entropy_correct", "policy/entropy_incorrect")),
+    Lines("Entropy by quarter of the answer, nats", ("policy/entropy_quarter_*",)),
+    Lines("Covariance of log-probability and advantage", ("policy/logp_advantage_covariance",)),
+    Lines("KL to the first policy, nats", ("policy/kl_init_k1", "policy/kl_init_k2", "policy/kl_init_k3")),
     Lines("KL to the reference, nats", ("policy/kl_ref_k1", "policy/kl_ref_k2", "policy/kl_ref_k3")),
     Lines("KL to the old policy and to the sampler, nats", ("policy/kl_old_k3", "sampler/kl_k3")),
     Lines("Probability ratio", ("policy/ratio_mean", "policy/ratio_max")),
+    Lines("Effective sample size", ("policy/ess",)),
     Lines("Clipped tokens", ("policy/clip_low", "policy/clip_high")),
     Lines("Sampler against trainer, log-probability", ("sampler/abs_logp_gap_mean", "sampler/abs_logp_gap_max")),
 )
@@ -112,10 +124,17 @@ GENERATION_QUALITY: Charts = (
 RESOURCE_USAGE: Charts = (
     Lines("Time of a step, s", ("time/step_s", "time/generation_s", "time/reward_s", "time/train_s")),
     Lines("Time of a validation, s", ("time/validation_s", "heldout/*/duration_s")),
-    Lines("Tokens per second", ("throughput/tokens_per_s",)),
+    Lines("Time of each reward function, s", ("rewards/*/latency_s",)),
+    Lines(
+        "Tokens per second",
+        ("throughput/tokens_per_s", "throughput/generation_tokens_per_s", "throughput/train_tokens_per_s"),
+    ),
     Lines("Items per second", ("throughput/completions_per_s", "throughput/examples_per_s")),
     Lines("Host memory, bytes", ("memory/host_rss_bytes", "memory/host_rss_bytes_peak")),
     Lines("Device memory, bytes", ("memory/device_*",)),
+    Lines("Model FLOPs utilisation", ("compute/mfu",)),
+    Lines("Reward gained per PFLOP", ("compute/reward_per_pflop",)),
+    Lines("Accuracy gained per device hour", ("heldout/*/accuracy_gain_per_device_hour",)),
     Lines("Observer: time of a step, s", ("observer/overhead_s",)),
     Lines("Observer: share of the time", ("observer/overhead_fraction",)),
     Lines(

@@ -5,28 +5,29 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from toolkit.metrics import reduction
-from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
+from toolkit.metrics import reduction, statistic
+from toolkit.metrics.histogram import SIGNED_LOG_EDGES, histogram
+from toolkit.metrics.statistic import Statistic
 
 
 def advantage_metrics(
     advantages: Float[Array, " batch *time"],
     rows: Bool[Array, " batch"],
     mask: Bool[Array, "batch time"] | None,
-) -> dict[str, Array | Bins]:
+) -> dict[str, Statistic]:
     """Every metric of the family, by key; over tokens where the advantages are given by token."""
     by_completion = rows if advantages.ndim == 1 else jnp.broadcast_to(rows[:, None], advantages.shape)
     kept = reduction.counted(advantages, by_completion if advantages.ndim == 1 or mask is None else mask)
-    metrics: dict[str, Array | Bins] = {
-        "advantages/mean": reduction.mean(advantages, kept),
-        "advantages/std": reduction.std(advantages, kept),
-        "advantages/abs_mean": reduction.mean(jnp.abs(advantages), kept),
-        "advantages/zero_fraction": reduction.share(advantages == 0, kept),
-        "advantages/histogram": reduction.histogram(advantages, kept, SIGNED_LOG_EDGES),
+    metrics: dict[str, Statistic] = {
+        "advantages/mean": statistic.mean(advantages, kept),
+        "advantages/std": statistic.std(advantages, kept),
+        "advantages/abs_mean": statistic.mean(jnp.abs(advantages), kept),
+        "advantages/zero_fraction": statistic.share(advantages == 0, kept),
+        "advantages/histogram": histogram(advantages, kept, SIGNED_LOG_EDGES),
     }
     if mask is not None:
         by_token = jnp.broadcast_to(over_tokens(advantages), mask.shape)
-        metrics["advantages/positive_token_share"] = reduction.share(by_token > 0, reduction.counted(by_token, mask))
+        metrics["advantages/positive_token_share"] = statistic.share(by_token > 0, reduction.counted(by_token, mask))
     return metrics
 
 

@@ -1,129 +1,129 @@
-"""`format/`: whether completions keep to their tags, as one batched scan over their UTF-8 bytes.
-
-A tag is matched at every byte of every completion at once by comparing shifted copies of the bytes, so there is no
-loop over time and none over completions.
-"""
+"""`format/`: whether completions keep to their tags, and how much stands in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.metrics import reduction
+from toolkit.metrics import reduction, statistic
+from toolkit.metrics.statistic import Mean, Statistic
+from toolkit.metrics.tags import Bytes, Places, TagPairs, block_marks, solid_between, tag_pairs
 
-Bytes: TypeAlias = UInt8[Array, "batch bytes"]
 PerRow: TypeAlias = Bool[Array, " batch"]
+Lengths: TypeAlias = Int[Array, " batch"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Format:
+    """The format of each completion, and the place of each tag pair's content.
+
+    `strict`: each pair exactly once, in order, each with content, nothing but white space outside. `soft`: the pairs
+    in order and each with content, whatever else there is. `ordered`: the pairs in order. `present`: both tags of the
+    pair; `well_formed`: the closing one after the opening one. The content is `content_start` <= byte < `content_end`
+    of the whole completion, and means something only where the pair is well formed. Where a tag repeats, the first
+    one counts. White space is that of ASCII; content is anything else.
+    """
+
+    strict: Bool[Array, "*leading batch"]
+    soft: Bool[Array, "*leading batch"]
+    ordered: Bool[Array, "*leading batch"]
+    present: Bool[Array, "*leading batch tags"]
+    well_formed: Bool[Array, "*leading batch tags"]
+    content_start: Int[Array, "*leading batch tags"]
+    content_end: Int[Array, "*leading batch tags"]
 
 
 def format_metrics(
-    text: Bytes, length: Int[Array, " batch"], rows: Bool[Array, " batch"], tags: tuple[str, ...]
-) -> dict[str, Array]:
-    """Every metric of the family, by key. `text` is padded UTF-8, `length` its bytes, `tags` the expected order.
+    text: Bytes,
+    length: Lengths,
+    rows: PerRow,
+    tags: tuple[str, ...],
+    offsets: Int[Array, "batch time"] | None = None,
+    mask: Bool[Array, "batch time"] | None = None,
+    most: int | None = None,
+) -> dict[str, Statistic]:
+    """Every metric of the family, by key; `text`, `length` and `most` as in `completion_format`.
 
-    `strict`: each tag pair exactly once, in order, each with content, nothing but white space outside. `soft`: the
-    pairs in order and each with content, whatever else there is. `ordered`: the tags in order. `TAG_present`: both
-    the opening and the closing tag. Where a tag repeats, the first one counts.
+    Sizes are in tokens, and their keys say so, where `offsets` has the byte of the completion at which each token
+    starts and `mask` keeps the completion's tokens; otherwise they are in bytes.
     """
-    sections = [_section(text, length, tag) for tag in tags]
-    blank = _blank(text, length)
-    in_order = _in_order(sections)
-    filled = jnp.stack([_filled(section, blank) for section in sections]).all(axis=0)
-    once = jnp.stack([section.once for section in sections]).all(axis=0)
-    metrics = {
-        "format/strict": reduction.share(in_order & filled & once & _nothing_outside(sections, blank), rows),
-        "format/soft": reduction.share(in_order & filled, rows),
-        "format/ordered": reduction.share(in_order, rows),
+    found = completion_format(text, length, tags, most)
+    sizes = _bytes(found)
+    unit, ratio = "bytes", "format/reasoning_to_answer_bytes"
+    if offsets is not None and mask is not None:
+        sizes = _tokens(found, offsets, mask)
+        unit, ratio = "tokens", "format/reasoning_to_answer"
+    metrics: dict[str, Statistic] = {
+        "format/strict": statistic.share(found.strict, rows),
+        "format/soft": statistic.share(found.soft, rows),
+        "format/ordered": statistic.share(found.ordered, rows),
     }
-    for tag, section in zip(tags, sections, strict=True):
-        metrics[f"format/{tag}_present"] = reduction.share(section.present, rows)
-        metrics[f"format/{tag}_bytes"] = reduction.mean(section.size, rows & section.well_formed)
+    for index, tag in enumerate(tags):
+        metrics[f"format/{tag}_present"] = statistic.share(found.present[:, index], rows)
+        metrics[f"format/{tag}_{unit}"] = statistic.mean(sizes[:, index], rows & found.well_formed[:, index])
     if set(tags) >= {"reasoning", "answer"}:
-        metrics["format/reasoning_to_answer"] = _size_ratio(dict(zip(tags, sections, strict=True)), rows)
+        pair = jnp.array([tags.index("reasoning"), tags.index("answer")])
+        metrics[ratio] = _ratio(sizes[:, pair], rows & found.well_formed[:, pair].all(axis=1))
+    if most is not None:
+        metrics["format/cut_fraction"] = statistic.share(length > most, rows)
     return metrics
 
 
-@dataclass(frozen=True)
-class _Section:
-    """Where a tag pair stands: its outer start and end and its content's, in bytes."""
+def completion_format(text: Bytes, length: Lengths, tags: tuple[str, ...], most: int | None = None) -> Format:
+    """The format of each completion by one scan over `text`, its UTF-8 with zeros past the end (`toolkit.texts.utf8`).
 
-    start: Int[Array, " batch"]
-    content_start: Int[Array, " batch"]
-    content_end: Int[Array, " batch"]
-    end: Int[Array, " batch"]
-    present: PerRow
-    once: PerRow
-
-    @property
-    def well_formed(self) -> PerRow:
-        return self.present & (self.content_start <= self.content_end)
-
-    @property
-    def size(self) -> Float[Array, " batch"]:
-        return (self.content_end - self.content_start).astype(jnp.float32)
-
-
-def _section(text: Bytes, length: Int[Array, " batch"], tag: str) -> _Section:
-    opening, closing = f"<{tag}>".encode(), f"</{tag}>".encode()
-    opens, closes = _matches(text, length, opening), _matches(text, length, closing)
-    start, content_end = jnp.argmax(opens, axis=1), jnp.argmax(closes, axis=1)
-    return _Section(
-        start=start,
-        content_start=start + len(opening),
-        content_end=content_end,
-        end=content_end + len(closing),
-        present=opens.any(axis=1) & closes.any(axis=1),
-        once=(opens.sum(axis=1) == 1) & (closes.sum(axis=1) == 1),
+    `length` is the bytes of each completion and `tags`, 15 at most, their expected order. With `most`, a completion
+    longer than that is in `text` with its middle cut out: it is judged by what is left.
+    """
+    kept = length if most is None else jnp.minimum(length, most)
+    blocks = block_marks(text, tags)
+    pairs = tag_pairs(text, blocks, tags)
+    well_formed = pairs.present & (pairs.content_start <= pairs.content_end)
+    in_order = well_formed.all(axis=1) & (pairs.end[:, :-1] <= pairs.start[:, 1:]).all(axis=1)
+    filled = solid_between(text, blocks, pairs.content_start, pairs.content_end).all(axis=1)
+    outside = solid_between(text, blocks, *_outside(pairs, kept)).any(axis=1)
+    soft = in_order & filled
+    return Format(
+        strict=soft & pairs.once.all(axis=1) & ~outside,
+        soft=soft,
+        ordered=in_order,
+        present=pairs.present,
+        well_formed=well_formed,
+        content_start=_in_completion(pairs.content_start, length, kept),
+        content_end=_in_completion(pairs.content_end, length, kept),
     )
 
 
-def _matches(text: Bytes, length: Int[Array, " batch"], word: bytes) -> Bool[Array, "batch bytes"]:
-    """Whether `word` starts at each byte."""
-    size = text.shape[1]
-    padded = jnp.pad(text, ((0, 0), (0, len(word))))
-    found = _places(text) + len(word) <= length[:, None]
-    for offset, letter in enumerate(word):
-        found &= padded[:, offset : offset + size] == letter
-    return found
+def _outside(pairs: TagPairs, length: Lengths) -> tuple[Places, Places]:
+    """Where the text before, between and after the pairs starts and ends, when they are in order."""
+    low = jnp.pad(pairs.end, ((0, 0), (1, 0)))
+    return low, jnp.concatenate([pairs.start, length[:, None]], axis=1)
 
 
-def _blank(text: Bytes, length: Int[Array, " batch"]) -> Bool[Array, "batch bytes"]:
-    """White space of ASCII, and everything past the end."""
-    white = (text == ord(" ")) | ((text >= ord("\t")) & (text <= ord("\r")))
-    return white | (_places(text) >= length[:, None])
+def _in_completion(place: Places, length: Lengths, kept: Lengths) -> Places:
+    """A place in the text as one in the completion, whose middle may have been cut out."""
+    return place + jnp.where(place > kept[:, None] // 2, (length - kept)[:, None], 0)
 
 
-def _places(text: Bytes | Bool[Array, "batch bytes"]) -> Int[Array, "1 bytes"]:
-    return jnp.arange(text.shape[1])[None, :]
+def _bytes(found: Format) -> Float[Array, "batch tags"]:
+    return (found.content_end - found.content_start).astype(jnp.float32)
 
 
-def _in_order(sections: list[_Section]) -> PerRow:
-    order = sections[0].well_formed
-    for before, after in pairwise(sections):
-        order &= after.well_formed & (before.end <= after.start)
-    return order
+def _tokens(
+    found: Format, offsets: Int[Array, "batch time"], mask: Bool[Array, "batch time"]
+) -> Float[Array, "batch tags"]:
+    """How many of the mask's tokens start in the content of each pair."""
+    place = offsets[:, None, :]
+    inside = (place >= found.content_start[:, :, None]) & (place < found.content_end[:, :, None])
+    return jnp.sum(inside & mask[:, None, :], axis=2, dtype=jnp.float32)
 
 
-def _filled(section: _Section, blank: Bool[Array, "batch bytes"]) -> PerRow:
-    place = _places(blank)
-    inside = (place >= section.content_start[:, None]) & (place < section.content_end[:, None])
-    return (inside & ~blank).any(axis=1)
-
-
-def _nothing_outside(sections: list[_Section], blank: Bool[Array, "batch bytes"]) -> PerRow:
-    place = _places(blank)
-    covered = blank
-    for section in sections:
-        covered |= (place >= section.start[:, None]) & (place < section.end[:, None])
-    return covered.all(axis=1)
-
-
-def _size_ratio(sections: dict[str, _Section], rows: PerRow) -> Float[Array, ""]:
-    """Bytes of reasoning for each byte of answer, over the completions that have both: a ratio of sums."""
-    reasoning, answer = sections["reasoning"], sections["answer"]
-    both = rows & reasoning.well_formed & answer.well_formed
-    answered = reduction.total(answer.size, both)
-    return jnp.where(answered > 0, reduction.total(reasoning.size, both) / answered, jnp.nan)
+def _ratio(sizes: Float[Array, "batch 2"], rows: PerRow) -> Mean:
+    """Size of the reasoning for each unit of answer, over the completions that have both: a ratio of sums."""
+    reasoning, answer = reduction.total(sizes[:, 0], rows), reduction.total(sizes[:, 1], rows)
+    return Mean(reasoning, answer)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.metrics import reduction
+from toolkit.metrics import reduction, statistic
+from toolkit.metrics.statistic import Statistic
 
 
 def group_metrics(
@@ -19,7 +20,7 @@ def group_metrics(
     mask: Bool[Array, " batch"],
     success: Float[Array, " batch"] | None,
     pass_at: tuple[int, ...],
-) -> dict[str, Array]:
+) -> dict[str, Statistic]:
     """Every metric of the family, by key; pass@k only where it is known which completions succeed.
 
     `success` is 1, 0, or NaN where a completion was not judged: such a one is no attempt.
@@ -29,10 +30,10 @@ def group_metrics(
     exists = size > 0
     best, worst = group_maximum(total, group, valid), -group_maximum(-total, group, valid)
     middle = group_sum(total, group, valid) / size
-    metrics = {
-        "groups/best": reduction.mean(best, exists),
-        "groups/mean": reduction.mean(middle, exists),
-        "groups/worst": reduction.mean(worst, exists),
+    metrics: dict[str, Statistic] = {
+        "groups/best": statistic.mean(best, exists),
+        "groups/mean": statistic.mean(middle, exists),
+        "groups/worst": statistic.mean(worst, exists),
         **zero_std_fractions(best, worst, middle, exists),
     }
     if success is not None:
@@ -40,7 +41,7 @@ def group_metrics(
         attempts = group_sum(jnp.ones_like(success), group, judged)
         successes = group_sum(success, group, judged)
         for k in pass_at:
-            metrics[f"groups/pass_at_{k}"] = reduction.mean(pass_at_k(attempts, successes, k), attempts > 0)
+            metrics[f"groups/pass_at_{k}"] = statistic.mean(pass_at_k(attempts, successes, k), attempts > 0)
     return metrics
 
 
@@ -49,19 +50,20 @@ def zero_std_fractions(
     worst: Float[Array, " batch"],
     middle: Float[Array, " batch"],
     exists: Bool[Array, " batch"],
-) -> dict[str, Array]:
+) -> dict[str, Statistic]:
     """Share of groups whose rewards are all equal, and of those at the low and at the high end.
 
     Low and high are the outer thirds of the range of rewards that this batch shows, as rewards are not 0 or 1 in
-    general; when all rewards are equal there is no low and no high. (Yu et al. 2025, DAPO, arXiv 2503.14476.)
+    general; when all rewards are equal there is no low and no high. A batch that is merged with others keeps the range
+    that it was judged by. (Yu et al. 2025, DAPO, arXiv 2503.14476.)
     """
     equal = all_equal(best, worst)
     low, high = reduction.minimum(worst, exists), reduction.maximum(best, exists)
     third, vary = (high - low) / 3, ~all_equal(high, low)
     return {
-        "groups/zero_std_fraction": reduction.share(equal, exists),
-        "groups/all_low_fraction": reduction.share(equal & vary & (middle < low + third), exists),
-        "groups/all_high_fraction": reduction.share(equal & vary & (middle > high - third), exists),
+        "groups/zero_std_fraction": statistic.share(equal, exists),
+        "groups/all_low_fraction": statistic.share(equal & vary & (middle < low + third), exists),
+        "groups/all_high_fraction": statistic.share(equal & vary & (middle > high - third), exists),
     }
 
 

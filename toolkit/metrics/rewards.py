@@ -9,79 +9,76 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.metrics import groups, reduction
-from toolkit.metrics.reduction import SIGNED_LOG_EDGES, Bins
+from toolkit.metrics import groups, reduction, statistic
+from toolkit.metrics.histogram import SIGNED_LOG_EDGES, histogram
+from toolkit.metrics.statistic import Mean, RootMean, Statistic
 
 
 def reward_metrics(
     rewards: Mapping[str, Float[Array, " batch"]],
-    weights: Mapping[str, Float[Array, ""]],
+    weights: Float[Array, " functions"],
     mask: Bool[Array, " batch"],
     group: Int[Array, " batch"] | None,
-) -> dict[str, Array | Bins]:
-    """The metrics of the family that the given arrays allow, by key. A reward is NaN where its function gave none."""
+) -> dict[str, Statistic]:
+    """The metrics of the family that the given arrays allow, by key. A reward is NaN where its function gave none.
+
+    The weights stand in the order of the rewards.
+    """
     total = weighted_total(rewards, weights)
     # One vectorised computation over all functions: a third of the compilation of one for each of them.
     columns = jnp.stack(list(rewards.values())).astype(jnp.float32)
     every = jnp.concatenate([columns, total[None, :]])
     found = jax.vmap(distribution, in_axes=(0, None))(every, mask)
     if group is not None:
-        found["within_std"] = jnp.sqrt(jax.vmap(within_variance, in_axes=(0, None, None))(every, group, mask))
-        found["between_std"] = jnp.sqrt(jax.vmap(between_variance, in_axes=(0, None, None))(every, group, mask))
-    metrics: dict[str, Array | Bins] = {}
+        found |= jax.vmap(spread_of_groups, in_axes=(0, None, None))(every, group, mask)
+    metrics: dict[str, Statistic] = {}
     for row, name in enumerate([*rewards, "total"]):
-        metrics |= {f"rewards/{name}/{key}": _row(values, row) for key, values in found.items()}
+        metrics |= {f"rewards/{name}/{key}": statistic.row(values, row) for key, values in found.items()}
     if group is not None:
-        weighted = columns * jnp.stack([weights[name] for name in rewards])[:, None]
+        weighted = columns * weights[:, None]
         shares = jax.vmap(signal_share, in_axes=(0, None, None, None))(weighted, total, group, mask)
-        metrics |= {f"rewards/{name}/signal_share": share for name, share in zip(rewards, shares, strict=True)}
-    for first, second in combinations(rewards, 2):
-        metrics[f"rewards/correlation/{first}~{second}"] = reduction.correlation(rewards[first], rewards[second], mask)
-    return metrics
+        metrics |= {f"rewards/{name}/signal_share": statistic.row(shares, row) for row, name in enumerate(rewards)}
+    return metrics | correlations(rewards, group, mask)
 
 
 def weighted_total(
-    rewards: Mapping[str, Float[Array, " batch"]], weights: Mapping[str, Float[Array, ""]]
+    rewards: Mapping[str, Float[Array, " batch"]], weights: Float[Array, " functions"]
 ) -> Float[Array, " batch"]:
     """R = sum_k w_k r_k over the functions that gave a reward; NaN where none did."""
     columns = jnp.stack(list(rewards.values())).astype(jnp.float32)
-    weighted = columns * jnp.stack([weights[name] for name in rewards])[:, None]
+    weighted = columns * weights[:, None]
     given = jnp.isfinite(columns)
     return jnp.where(given.any(axis=0), jnp.sum(jnp.where(given, weighted, 0), axis=0), jnp.nan)
 
 
-def distribution(reward: Float[Array, " batch"], mask: Bool[Array, " batch"]) -> dict[str, Array | Bins]:
+def distribution(reward: Float[Array, " batch"], mask: Bool[Array, " batch"]) -> dict[str, Statistic]:
     """Mean, spread, quantiles and histogram; `coverage` is the share of completions that got a reward."""
-    p10, median, p90 = reduction.quantiles(reward, mask, (0.1, 0.5, 0.9))
+    p10, median, p90 = statistic.quantiles(reward, mask, (0.1, 0.5, 0.9), SIGNED_LOG_EDGES)
     return {
-        "mean": reduction.mean(reward, mask),
-        "std": reduction.std(reward, mask),
-        "min": reduction.minimum(reward, mask),
-        "max": reduction.maximum(reward, mask),
+        "mean": statistic.mean(reward, mask),
+        "std": statistic.std(reward, mask),
+        "min": statistic.minimum(reward, mask),
+        "max": statistic.maximum(reward, mask),
         "median": median,
         "p10": p10,
         "p90": p90,
-        "coverage": reduction.share(jnp.isfinite(reward), mask),
-        "histogram": reduction.histogram(reward, mask, SIGNED_LOG_EDGES),
+        "coverage": statistic.share(jnp.isfinite(reward), mask),
+        "histogram": histogram(reward, mask, SIGNED_LOG_EDGES),
     }
 
 
-def within_variance(
+def spread_of_groups(
     reward: Float[Array, " batch"], group: Int[Array, " batch"], mask: Bool[Array, " batch"]
-) -> Float[Array, ""]:
-    """Variance around the mean of the own group: what group-normalised advantages are made of.
+) -> dict[str, Statistic]:
+    """The standard deviation in two parts: within groups, and between their means, each weighted by its completions.
 
-    Law of total variance: `within_variance` + `between_variance` is the variance over the batch.
+    What group-normalised advantages are made of, and what GRPO subtracts away. Law of total variance: their squares
+    sum to the variance over the batch.
     """
-    return reduction.mean(jnp.square(reward - groups.mean_of_group(reward, group, mask)), mask)
-
-
-def between_variance(
-    reward: Float[Array, " batch"], group: Int[Array, " batch"], mask: Bool[Array, " batch"]
-) -> Float[Array, ""]:
-    """Variance of the group means, each weighted by its completions: what GRPO subtracts away."""
     valid = reduction.counted(reward, mask)
-    return reduction.variance(groups.mean_of_group(reward, group, mask), valid)
+    middle = groups.mean_of_group(reward, group, mask)
+    squares = statistic.mean_of_finite(jnp.square(reward - middle), valid)
+    return {"within_std": RootMean(squares.total, squares.count), "between_std": statistic.std(middle, valid)}
 
 
 def signal_share(
@@ -89,7 +86,7 @@ def signal_share(
     total: Float[Array, " batch"],
     group: Int[Array, " batch"],
     mask: Bool[Array, " batch"],
-) -> Float[Array, ""]:
+) -> Mean:
     """Cov(w_k r_k, R) / Var(R), both within groups: the share of the signal that comes from one reward.
 
     The shares of all rewards sum to 1; a negative one works against the rest. A completion without this reward
@@ -100,9 +97,27 @@ def signal_share(
     own = part - groups.mean_of_group(part, group, valid)
     whole = total - groups.mean_of_group(total, group, valid)
     best, worst = groups.group_maximum(total, group, valid), -groups.group_maximum(-total, group, valid)
-    share = reduction.mean(own * whole, valid) / reduction.mean(whole * whole, valid)
-    return jnp.where(groups.all_equal(best, worst).all(), jnp.nan, share)
+    varies = valid & ~groups.all_equal(best, worst).all()
+    return Mean(reduction.total(own * whole, varies), reduction.total(whole * whole, varies))
 
 
-def _row(values: Array | Bins, row: int) -> Array | Bins:
-    return Bins(values.counts[row], values.edges) if isinstance(values, Bins) else values[row]
+def correlations(
+    rewards: Mapping[str, Float[Array, " batch"]], group: Int[Array, " batch"] | None, mask: Bool[Array, " batch"]
+) -> dict[str, Statistic]:
+    """Pearson's correlation of each two functions, over the batch and within groups, where the optimiser looks."""
+    metrics: dict[str, Statistic] = {}
+    for (first, x), (second, y) in combinations(rewards.items(), 2):
+        metrics[f"rewards/correlation/{first}~{second}"] = statistic.correlation(x, y, mask)
+        if group is not None:
+            both = reduction.counted(x, mask) & jnp.isfinite(y)
+            own_x, own_y = (_within(reward, group, both) for reward in (x, y))
+            metrics[f"rewards/correlation_within/{first}~{second}"] = statistic.correlation(own_x, own_y, both)
+    return metrics
+
+
+def _within(
+    reward: Float[Array, " batch"], group: Int[Array, " batch"], mask: Bool[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """How far each reward is from its group's mean, without what rounding leaves of equal ones."""
+    middle = groups.mean_of_group(reward, group, mask)
+    return jnp.where(jnp.abs(reward - middle) <= 1e-6 * jnp.abs(middle), 0.0, reward - middle)

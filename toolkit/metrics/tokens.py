@@ -1,7 +1,7 @@
 """Statistics of each token: the logprob of the one that was taken, the exact entropy, the exact KL to a reference.
 
-`logprobs` and `entropy` may be trained through. `token_statistics` is for observing: no gradient flows through it, and it
-never needs a second array of the logits' size; `token_statistics_from_hidden` does not even need the first.
+`logprobs` and `entropy` may be trained through. `token_statistics` is for observing: no gradient flows through it, and
+it never needs a second array of the logits' size; `token_statistics_from_hidden` does not even need the first.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-_BLOCKS, _SMALLEST_BLOCK = 192, 128
-"""Into how many blocks the logits fall, which keeps what a block needs at a few per cent of them; and no block narrower."""
+_BLOCKS, _BLOCKS_OF_HEAD, _SMALLEST_BLOCK = 96, 192, 128
+"""Into how many blocks logits and a head fall, which keeps what a block needs at a few per cent; none is narrower."""
 
 _STEPS = 8
 """Time steps of logits at a time: fewer make blocks that lie together in memory, which a CPU reads faster."""
@@ -77,6 +77,10 @@ def token_statistics(
     """
     policies = [policy for policy in (logits, reference) if policy is not None]
     time, vocabulary = logits.shape[-2:]
+    empty = jnp.zeros_like(tokens, jnp.float32)
+    nothing = TokenStatistics(empty, empty, None if reference is None else empty)
+    if not time:
+        return nothing
     steps = min(_STEPS, time)
     blocks = -(-_BLOCKS * steps // time)
 
@@ -89,8 +93,6 @@ def token_statistics(
         more: TokenStatistics = jax.tree.map(put, done, found)
         return more
 
-    empty = jnp.zeros_like(tokens, jnp.float32)
-    nothing = TokenStatistics(empty, empty, None if reference is None else empty)
     statistics: TokenStatistics = jax.lax.fori_loop(0, -(-time // steps), add, nothing)
     return statistics
 
@@ -104,11 +106,11 @@ def token_statistics_from_hidden(
     """`token_statistics` of the logits hidden @ head, which never exist as a whole.
 
     `hidden` is what the output head is applied to, so after the last norm; `reference` is the same pair of the
-    reference. Products are accumulated in float32, at JAX's matmul precision. Every axis of `hidden` but the width may be
-    sharded.
+    reference. Products are accumulated in float32, at JAX's matmul precision. Every axis of `hidden` but the width may
+    be sharded.
     """
     policies = [(hidden, head)] if reference is None else [(hidden, head), reference]
-    return _statistics([_projected(*policy) for policy in policies], head.shape[-1], _BLOCKS, tokens)
+    return _statistics([_projected(*policy) for policy in policies], head.shape[-1], _BLOCKS_OF_HEAD, tokens)
 
 
 def _statistics(

@@ -77,4 +77,6 @@ def validate(policy: Policy, heldout: HeldOut, scorers: Mapping[str, Scorer], po
 
 def _expect_one_each(who: str, answers: Sequence[object], heldout: HeldOut) -> None:
     if len(answers) != len(heldout.prompts):
-        raise ToolkitError(f"{who} gave {len(answers)} answers to the {len(heldout.prompts)} prompts of {heldout.name!r}")
+        raise ToolkitError(
+            f"{who} gave {len(answers)} answers to the {len(heldout.prompts)} prompts of {heldout.name!r}"
+        )

@@ -1,4 +1,4 @@
-"""What makes a number worth believing: a standard error clustered by prompt, and an interval that behaves at 0 and 1."""
+"""What makes a number worth believing: a standard error clustered by prompt, an interval that behaves at 0 and 1."""
 
 from __future__ import annotations
 

@@ -1,0 +1,55 @@
+"""Metric functions of the user's own: each takes a rollout, and its errors stay its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from toolkit.callbacks import Source, StepEvent
+from toolkit.config import CustomFamily
+from toolkit.errors import ToolkitError
+from toolkit.hold import joined
+from toolkit.logger import Complaints
+from toolkit.rollout import Rollout
+
+MetricFunction: TypeAlias = Callable[[Rollout], Any]
+"""(rollout) -> a number, or a mapping of names to numbers; called on the worker thread."""
+
+
+class CustomCallback:
+    """Logs what functions of the user's make of each rollout.
+
+    | key | what |
+    |---|---|
+    | `custom/NAME` | the number that the function gave |
+    | `custom/NAME/KEY` | each of the numbers, where it gave a mapping |
+    """
+
+    def __init__(self, settings: CustomFamily, functions: Mapping[str, MetricFunction]) -> None:
+        self._settings = settings
+        self._functions = dict(functions)
+
+    def on_step(self, event: StepEvent) -> None:
+        """Take hold of the rollout when it is due; the functions are called by the worker."""
+        source = event.rollout
+        if self._functions and source and not source.measured and self._settings.due(event.step):
+            self._log(source, event)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _log(self, source: Source, event: StepEvent) -> None:
+        rollouts_of = source.later()
+        event.logger.log(event.step, lambda: self._values(joined(rollouts_of()), event.logger.complaints))
+
+    def _values(self, rollout: Rollout, complaints: Complaints) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, function in self._functions.items():
+            try:
+                given = function(rollout)
+            except Exception as error:  # it is the user's code, and must not cost the other metrics
+                named = ToolkitError(f"{name} raised {type(error).__name__}: {error}")
+                complaints.add("a metric function", named)
+                continue
+            values[f"custom/{name}"] = given
+        return values

@@ -1,0 +1,102 @@
+"""Taking hold of a rollout on the training thread, so that another thread can read it while the training goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from toolkit.compilation import nans_allowed
+from toolkit.rollout import ARRAYS, REWARD, TEXTS, WEIGHT, Arrays, Rollout, readable
+
+_BALLAST = "ballast"
+
+
+def hold(rollout: Rollout, names: Collection[str] = ARRAYS) -> Callable[[], Rollout]:
+    """Take hold of these arrays of the rollout and of all its texts, sizes and timings: a function gives them later.
+
+    Raises `RolloutError` when an array is traced or was donated.
+    """
+    wanted = [name for name in ARRAYS if name in names and name != "rewards"]
+    entries = {name: value for name in wanted if (value := getattr(rollout, name)) is not None}
+    if "rewards" in names:
+        entries |= {REWARD.format(name): reward for name, reward in rollout.rewards.items()}
+        entries |= {WEIGHT.format(name): weight for name, weight in (rollout.weights or {}).items()}
+    later = hold_all(entries)
+    return lambda: _assembled(rollout, later())
+
+
+def hold_all(entries: Arrays) -> Callable[[], Arrays]:
+    """Take hold of arrays and lists by name: what the host donates to its next step, or writes over, stays readable.
+
+    Arrays of JAX are copied in one dispatch, without a wait. Raises `RolloutError` when one is traced or was donated.
+    """
+    on_device = {name: value for name, value in entries.items() if isinstance(value, jax.Array)}
+    on_host = {name: copy(value) for name, value in entries.items() if name not in on_device}
+    copies = _copied(on_device) if on_device else {}
+    return lambda: {name: on_host[name] if name in on_host else _on_one_device(copies[name]) for name in entries}
+
+
+def _copied(arrays: Arrays) -> Arrays:
+    # To look at every array costs as much as to copy them all: only where that failed it is asked which one it was.
+    copies: Arrays = {}
+    if jax.process_count() == 1:
+        with nans_allowed(), suppress(RuntimeError, ValueError):
+            copies = _copies(arrays)
+    if not copies or any(isinstance(copied, jax.core.Tracer) for copied in copies.values()):
+        readable_arrays = {name: readable(name, array) for name, array in arrays.items()}
+        # All are there, but on devices that one computation cannot take together.
+        copies = {name: _copies({name: array})[name] for name, array in readable_arrays.items()}
+    return copies
+
+
+def _on_one_device(array: jax.Array) -> jax.Array | np.ndarray:
+    # A computation over several devices must stay in the order of the training thread: two threads that each start
+    # one can wait for each other for ever. Fetching is no such computation.
+    return array if len(array.sharding.device_set) == 1 else np.asarray(array)
+
+
+@jax.jit
+def _copies(arrays: Arrays) -> Arrays:
+    # Unlike those of device_put, these are not bound to a device, which jit would take for another kind of argument.
+    copies = {name: jnp.copy(array) for name, array in arrays.items()}
+    # On a CPU, JAX runs a computation of few operations on the thread that asks for it, and copies count as none.
+    seed: Array = jax.lax.optimization_barrier(jnp.arange(4096.0))  # type: ignore[no-untyped-call]  # JAX has none
+    copies[_BALLAST] = jnp.sum(jnp.sin(seed))
+    return copies
+
+
+def _assembled(rollout: Rollout, held: Arrays) -> Rollout:
+    """The rollout with what is held in the place of its arrays."""
+    fields = {name: held.get(name) for name in ARRAYS if name != "rewards"}
+    rewards = {name: held[key] for name in rollout.rewards if (key := REWARD.format(name)) in held}
+    weights = {name: held[key] for name in rollout.weights or {} if (key := WEIGHT.format(name)) in held}
+    return replace(rollout, **fields, rewards=rewards, weights=weights or None)
+
+
+def joined(parts: Sequence[Rollout]) -> Rollout:
+    """The parts of one step as one rollout, with what there is of each completion; tokens and group ids stay behind."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    rewards = {
+        name: np.concatenate([np.asarray(part.rewards[name], np.float32) for part in parts]) for name in first.rewards
+    }
+    texts: Any = {name: [text for part in parts for text in getattr(part, name) or ()] or None for name in TEXTS}
+    seconds: Any = {name: _added([getattr(part, name) for part in parts]) for name in ("timings", "latencies")}
+    return Rollout(rewards=rewards, weights=first.weights, group_size=first.group_size, **texts, **seconds)
+
+
+def _added(seconds: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for part in seconds:
+        total.update(part or {})
+    return dict(total)

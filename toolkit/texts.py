@@ -1,0 +1,67 @@
+"""The `format` family as one computation over the UTF-8 of the completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import numpy as np
+
+from toolkit.compilation import count_compilation, nans_allowed
+from toolkit.config import FormatFamily
+from toolkit.measurement import Measurement, Statistics, merge
+from toolkit.metrics.format import format_metrics
+from toolkit.rollout import Arrays, Rollout, bucket, padded
+
+FORMAT_NEEDS = {"format": ("completions", "offsets?", "mask?")}
+"""The fields that the family reads, as in `toolkit.families.NEEDS`."""
+
+_NARROWEST = 256
+
+
+def measure_format(parts: Sequence[Rollout], settings: FormatFamily) -> Measurement:
+    """Measure the format of the completions of a step; on the host, as text is."""
+    with nans_allowed():
+        measurement: Measurement = _measured([_inputs(part, settings) for part in parts], settings)
+    return measurement
+
+
+def _inputs(part: Rollout, settings: FormatFamily) -> Arrays:
+    texts = list(part.completions or ())
+    rows = bucket(len(texts))
+    text, length = utf8([*texts, *[""] * (rows - len(texts))], settings.max_bytes)
+    have: Arrays = {"text": text, "length": length, "rows": np.arange(rows) < len(texts)}
+    if part.offsets is None or part.mask is None:
+        return have
+    tokens = {"offsets": np.asarray(part.offsets, np.int32), "mask": np.asarray(part.mask, bool)}
+    return {**have, **padded(tokens, rows)}
+
+
+@partial(jax.jit, static_argnums=1)
+def _measured(parts: Sequence[Arrays], settings: FormatFamily) -> Measurement:
+    count_compilation()
+    found = [format_metrics(**have, tags=settings.tags, most=settings.max_bytes) for have in parts]
+    return merge(*map(Statistics, found)).finished()
+
+
+def utf8(texts: Sequence[str], most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The texts as rows of UTF-8 bytes, padded with zeros to a bucket, and the length of each in bytes.
+
+    Of a text longer than `most` bytes its row has the first and the last half, with a zero between them so that no tag
+    arises where they meet; its length stays that of the text. What is not valid Unicode (a lone surrogate) becomes a
+    question mark.
+    """
+    # ASCII is encoded on its way into the array: to hold all of the bytes before costs more than to encode them.
+    rows = [text if text.isascii() else text.encode("utf-8", "replace") for text in texts]
+    lengths = np.array([len(row) for row in rows], np.int32)
+    kept = rows if most is None else [row if len(row) <= most else _ends(row, most) for row in rows]
+    # Text is the largest array of a step: finer buckets than those of the others.
+    width = bucket(max(map(len, kept), default=0), _NARROWEST, factor=2)
+    return np.array(kept, f"S{width}").view(np.uint8).reshape(len(kept), width), lengths
+
+
+def _ends(row: str | bytes, most: int) -> bytes:
+    row = row.encode() if isinstance(row, str) else row
+    half = most // 2
+    return row[:half] + b"\0" + row[len(row) - (most - half - 1) :]

@@ -1,0 +1,29 @@
+"""Throughput: how much a step holds over how long it took, as a whole and by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from toolkit.record import Value
+
+_PHASES = ("generation_s", "train_s")
+
+
+def rates(
+    values: Mapping[str, Value], step_s: float | None, timings: Mapping[str, float] | None = None
+) -> dict[str, Value]:
+    """The values of a step with a rate beside each amount of `throughput/`.
+
+    `throughput/tokens` gives `throughput/tokens_per_s` over the step, and over each phase that is timed, such as
+    `throughput/generation_tokens_per_s`.
+    """
+    found = dict(values)
+    for key, amount in values.items():
+        if key.startswith("throughput/") and isinstance(amount, float) and step_s:
+            found[f"{key}_per_s"] = amount / step_s
+    tokens = values.get("throughput/tokens")
+    for phase in _PHASES:
+        seconds = (timings or {}).get(phase)
+        if isinstance(tokens, float) and seconds:
+            found[f"throughput/{phase.removesuffix('_s')}_tokens_per_s"] = tokens / seconds
+    return found
