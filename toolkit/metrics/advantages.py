@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from toolkit.metrics import reduction, statistic
 from toolkit.metrics.histogram import SIGNED_LOG_EDGES, histogram
-from toolkit.metrics.statistic import Statistic
+from toolkit.metrics.statistic import Mean, Statistic
 
 
 def advantage_metrics(
@@ -26,9 +26,17 @@ def advantage_metrics(
         "advantages/histogram": histogram(advantages, kept, SIGNED_LOG_EDGES),
     }
     if mask is not None:
-        by_token = jnp.broadcast_to(over_tokens(advantages), mask.shape)
-        metrics["advantages/positive_token_share"] = statistic.share(by_token > 0, reduction.counted(by_token, mask))
+        metrics["advantages/positive_token_share"] = positive_token_share(advantages, mask)
     return metrics
+
+
+def positive_token_share(advantages: Float[Array, " batch *time"], mask: Bool[Array, "batch time"]) -> Mean:
+    """The share of tokens that are to become more likely."""
+    if advantages.ndim == 2:
+        return statistic.share(advantages > 0, reduction.counted(advantages, mask))
+    tokens = reduction.lengths(mask)
+    finite = jnp.isfinite(advantages)
+    return Mean(jnp.sum(tokens, where=finite & (advantages > 0)), jnp.sum(tokens, where=finite))
 
 
 def over_tokens(advantages: Float[Array, " batch *time"]) -> Float[Array, "batch time_or_1"]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from toolkit.metrics import statistic
+from toolkit.metrics import reduction, statistic
 from toolkit.metrics.histogram import LENGTH_EDGES, histogram
 from toolkit.metrics.statistic import Statistic
 
@@ -22,7 +21,7 @@ def completion_metrics(
     `success` is 1, 0, or NaN where a completion was not judged. Length by correctness shows the length bias of the
     objective (Liu et al. 2025, Dr. GRPO, arXiv 2503.20783).
     """
-    length = jnp.sum(mask, axis=1, dtype=jnp.float32)
+    length = reduction.lengths(mask)
     p50, p95 = statistic.quantiles(length, rows, (0.5, 0.95), LENGTH_EDGES)
     metrics: dict[str, Statistic] = {
         **_spread("completions/length", length, rows),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from toolkit.metrics import reduction, statistic
 from toolkit.metrics.statistic import Statistic
@@ -89,8 +89,15 @@ def mean_of_group(
     """For each completion the mean over its own group; NaN where it has none."""
     valid = reduction.counted(x, mask)
     means = group_sum(x, group, valid) / group_sum(jnp.ones_like(x), group, valid)
+    return of_own_group(means, group, jnp.nan)
+
+
+def of_own_group(
+    by_group: Shaped[Array, " batch"], group: Int[Array, " batch"], otherwise: float | bool
+) -> Shaped[Array, " batch"]:
+    """For each completion what stands at its group's id."""
     places = jnp.where(group < 0, len(group), group)  # a negative index would count from the end
-    return means.at[places].get(mode="fill", fill_value=jnp.nan)
+    return by_group.at[places].get(mode="fill", fill_value=otherwise)
 
 
 def group_sum(

@@ -89,7 +89,7 @@ def sums_by_quarter(
     quarter, valid = position_quarter(mask), reduction.counted(x, mask)
     inside = [valid & (quarter == number) for number in range(_QUARTERS)]
     totals = [jnp.sum(jnp.where(part, x, 0), axis=1, dtype=jnp.float32) for part in inside]
-    counts = [jnp.sum(part, axis=1, dtype=jnp.float32) for part in inside]
+    counts = [reduction.lengths(part) for part in inside]
     return jnp.stack(totals), jnp.stack(counts)
 
 

@@ -19,7 +19,13 @@ def counted(x: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Bool[Array,
 
 def count(mask: Bool[Array, "*shape"]) -> Float[Array, ""]:
     """How many entries the mask keeps."""
-    return _sum(mask.astype(jnp.float32))
+    # In integers, which may be added in any order and so several at a time, and do not stop growing at 16,777,216.
+    return jnp.sum(mask, dtype=jnp.int32).astype(jnp.float32)
+
+
+def lengths(mask: Bool[Array, "batch time"]) -> Float[Array, " batch"]:
+    """How many entries of each row the mask keeps."""
+    return jnp.sum(mask, axis=1, dtype=jnp.int32).astype(jnp.float32)
 
 
 def total(x: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:

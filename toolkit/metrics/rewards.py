@@ -118,6 +118,7 @@ def correlations(
 def _within(
     reward: Float[Array, " batch"], group: Int[Array, " batch"], mask: Bool[Array, " batch"]
 ) -> Float[Array, " batch"]:
-    """How far each reward is from its group's mean, without what rounding leaves of equal ones."""
-    middle = groups.mean_of_group(reward, group, mask)
-    return jnp.where(jnp.abs(reward - middle) <= 1e-6 * jnp.abs(middle), 0.0, reward - middle)
+    """How far each reward is from its group's mean: 0, and not what rounding leaves, where a group's are all equal."""
+    best, worst = groups.group_maximum(reward, group, mask), -groups.group_maximum(-reward, group, mask)
+    equal = groups.of_own_group(groups.all_equal(best, worst), group, False)
+    return jnp.where(equal, 0.0, reward - groups.mean_of_group(reward, group, mask))

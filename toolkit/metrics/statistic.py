@@ -177,7 +177,7 @@ class Correlation(Covariance):
         """xy / sqrt(xx yy); NaN when either does not vary, or too far to be squared."""
         known = jnp.isfinite(self.xx) & jnp.isfinite(self.yy)
         vary = known & _varies(self.xx, self.mean_x, self.count) & _varies(self.yy, self.mean_y, self.count)
-        return jnp.where(vary, self.xy / jnp.sqrt(self.xx) / jnp.sqrt(self.yy), jnp.nan)
+        return jnp.where(vary, jnp.clip(self.xy / jnp.sqrt(self.xx) / jnp.sqrt(self.yy), -1.0, 1.0), jnp.nan)
 
 
 @jax.tree_util.register_dataclass
@@ -257,16 +257,19 @@ def maximum(x: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Maximum:
 def std(x: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Deviation:
     """The population standard deviation, in two passes."""
     valid = reduction.counted(x, mask)
-    distance, middle = _distances(x, valid)
-    return Deviation(reduction.count(valid), middle, reduction.total_of_finite(jnp.square(distance), valid))
+    count, (distance, near, off) = reduction.count(valid), _distances(x, valid)
+    squares = reduction.total_of_finite(jnp.square(distance), valid) - count * off * off
+    return Deviation(count, near + off, jnp.maximum(squares, 0.0))
 
 
 def covariance(x: Num[Array, "*shape"], y: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Covariance:
     """The population covariance over the entries that are finite in both."""
     valid = reduction.counted(x, mask) & jnp.isfinite(y)
-    (dx, mean_x), (dy, mean_y) = _distances(x, valid), _distances(y, valid)
-    xx, yy, xy = (reduction.total_of_finite(product, valid) for product in (dx * dx, dy * dy, dx * dy))
-    return Covariance(reduction.count(valid), mean_x, mean_y, xx, yy, xy)
+    count = reduction.count(valid)
+    (dx, near_x, off_x), (dy, near_y, off_y) = _distances(x, valid), _distances(y, valid)
+    products = ((dx * dx, off_x * off_x), (dy * dy, off_y * off_y), (dx * dy, off_x * off_y))
+    xx, yy, xy = (reduction.total_of_finite(around, valid) - count * of_off for around, of_off in products)
+    return Covariance(count, near_x + off_x, near_y + off_y, jnp.maximum(xx, 0.0), jnp.maximum(yy, 0.0), xy)
 
 
 def correlation(x: Num[Array, "*shape"], y: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Correlation:
@@ -294,13 +297,14 @@ def rough_quantiles(
 
 def _distances(
     x: Num[Array, "*shape"], valid: Bool[Array, "*shape"]
-) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
-    """How far each entry is from the mean, and that mean; 0 over nothing, so that it merges."""
+) -> tuple[Float[Array, "*shape"], Float[Array, ""], Float[Array, ""]]:
+    """How far each entry is from a number near the mean, that number, and how far the mean is from it; 0 over nothing.
+
+    The mean as it was first added up misses by a rounding error, by which a constant would seem to vary.
+    """
     x, count = jnp.asarray(x, jnp.float32), jnp.maximum(reduction.count(valid), 1)
-    rough = reduction.total_of_finite(x, valid) / count
-    # What rounding took from the mean: without it a constant would seem to vary.
-    middle = rough + reduction.total_of_finite(x - rough, valid) / count
-    return x - middle, middle
+    near = reduction.total_of_finite(x, valid) / count
+    return x - near, near, reduction.total_of_finite(x - near, valid) / count
 
 
 def _pooled(means: Float[Array, "*parts"], counts: Float[Array, "*parts"]) -> Float[Array, "*whole"]:
