@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import jax
@@ -21,12 +20,14 @@ def compilations() -> int:
     return _traces[0]
 
 
-@contextmanager
-def nans_allowed() -> Iterator[None]:
+def nans_allowed() -> AbstractContextManager[object]:
     """Run a computation of ours where the user lets JAX raise at a NaN: with us it means that there is no value."""
-    settings: Any = jax.config  # it has no types
-    if not (settings.jax_debug_nans or settings.jax_debug_infs):
-        yield
-        return
-    with jax.debug_nans(False), jax.debug_infs(False):
-        yield
+    if not (_settings.jax_debug_nans or _settings.jax_debug_infs):
+        return nullcontext()
+    allowed = ExitStack()
+    allowed.enter_context(jax.debug_nans(False))
+    allowed.enter_context(jax.debug_infs(False))
+    return allowed
+
+
+_settings: Any = jax.config  # it has no types

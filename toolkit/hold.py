@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ from jaxtyping import Array
 from toolkit.compilation import nans_allowed
 from toolkit.rollout import ARRAYS, REWARD, TEXTS, WEIGHT, Arrays, Rollout, readable
 
-_BALLAST = "ballast"
+_TRACER = jax.core.Tracer
+_ONE_EACH = tuple(name for name in ARRAYS if name != "rewards")
 
 
 def hold(rollout: Rollout, names: Collection[str] = ARRAYS) -> Callable[[], Rollout]:
@@ -25,8 +27,7 @@ def hold(rollout: Rollout, names: Collection[str] = ARRAYS) -> Callable[[], Roll
 
     Raises `RolloutError` when an array is traced or was donated.
     """
-    wanted = [name for name in ARRAYS if name in names and name != "rewards"]
-    entries = {name: value for name in wanted if (value := getattr(rollout, name)) is not None}
+    entries = {name: value for name in _ONE_EACH if name in names and (value := getattr(rollout, name)) is not None}
     if "rewards" in names:
         entries |= {REWARD.format(name): reward for name, reward in rollout.rewards.items()}
         entries |= {WEIGHT.format(name): weight for name, weight in (rollout.weights or {}).items()}
@@ -39,23 +40,32 @@ def hold_all(entries: Arrays) -> Callable[[], Arrays]:
 
     Arrays of JAX are copied in one dispatch, without a wait. Raises `RolloutError` when one is traced or was donated.
     """
-    on_device = {name: value for name, value in entries.items() if isinstance(value, jax.Array)}
-    on_host = {name: copy(value) for name, value in entries.items() if name not in on_device}
-    copies = _copied(on_device) if on_device else {}
-    return lambda: {name: on_host[name] if name in on_host else _on_one_device(copies[name]) for name in entries}
+    on_device: Arrays = {}
+    held: Arrays = {}
+    for name, value in entries.items():
+        if isinstance(value, jax.Array):
+            on_device[name] = value
+        else:
+            held[name] = copy(value)
+    copies = _copied(on_device) if on_device else []
+    return lambda: {**held, **{name: _on_one_device(array) for name, array in zip(on_device, copies, strict=False)}}
 
 
-def _copied(arrays: Arrays) -> Arrays:
+def _copied(arrays: Arrays) -> Sequence[Array]:
     # To look at every array costs as much as to copy them all: only where that failed it is asked which one it was.
-    copies: Arrays = {}
-    if jax.process_count() == 1:
+    copies: Sequence[Array] = ()
+    if _alone():
         with nans_allowed(), suppress(RuntimeError, ValueError):
-            copies = _copies(arrays)
-    if not copies or any(isinstance(copied, jax.core.Tracer) for copied in copies.values()):
-        readable_arrays = {name: readable(name, array) for name, array in arrays.items()}
-        # All are there, but on devices that one computation cannot take together.
-        copies = {name: _copies({name: array})[name] for name, array in readable_arrays.items()}
+            copies = _copies(*arrays.values())
+    if not copies or any(isinstance(copied, _TRACER) for copied in copies):
+        # Where all can be read, they lie on devices that one computation cannot take together.
+        copies = [_copies(readable(name, array))[0] for name, array in arrays.items()]
     return copies
+
+
+@cache
+def _alone() -> bool:
+    return bool(jax.process_count() == 1)
 
 
 def _on_one_device(array: jax.Array) -> jax.Array | np.ndarray:
@@ -65,18 +75,17 @@ def _on_one_device(array: jax.Array) -> jax.Array | np.ndarray:
 
 
 @jax.jit
-def _copies(arrays: Arrays) -> Arrays:
+def _copies(*arrays: Array) -> list[Array]:
     # Unlike those of device_put, these are not bound to a device, which jit would take for another kind of argument.
-    copies = {name: jnp.copy(array) for name, array in arrays.items()}
+    copies = [jnp.copy(array) for array in arrays]
     # On a CPU, JAX runs a computation of few operations on the thread that asks for it, and copies count as none.
-    seed: Array = jax.lax.optimization_barrier(jnp.arange(4096.0))  # type: ignore[no-untyped-call]  # JAX has none
-    copies[_BALLAST] = jnp.sum(jnp.sin(seed))
-    return copies
+    ballast: Array = jax.lax.optimization_barrier(jnp.arange(4096.0))  # type: ignore[no-untyped-call]  # JAX has none
+    return [*copies, jnp.sum(jnp.sin(ballast))]
 
 
 def _assembled(rollout: Rollout, held: Arrays) -> Rollout:
     """The rollout with what is held in the place of its arrays."""
-    fields = {name: held.get(name) for name in ARRAYS if name != "rewards"}
+    fields = {name: held.get(name) for name in _ONE_EACH}
     rewards = {name: held[key] for name in rollout.rewards if (key := REWARD.format(name)) in held}
     weights = {name: held[key] for name in rollout.weights or {} if (key := WEIGHT.format(name)) in held}
     return replace(rollout, **fields, rewards=rewards, weights=weights or None)
