@@ -17,7 +17,8 @@ from toolkit.rollout import Arrays, Rollout, bucket, padded
 FORMAT_NEEDS = {"format": ("completions", "offsets?", "mask?")}
 """The fields that the family reads, as in `toolkit.families.NEEDS`."""
 
-_NARROWEST = 256
+_NARROWEST = 1024
+"""Most completions fit into it: a shape less to compile is worth more than the bytes."""
 
 
 def measure_format(parts: Sequence[Rollout], settings: FormatFamily) -> Measurement:
@@ -30,7 +31,7 @@ def measure_format(parts: Sequence[Rollout], settings: FormatFamily) -> Measurem
 def _inputs(part: Rollout, settings: FormatFamily) -> Arrays:
     texts = list(part.completions or ())
     rows = bucket(len(texts))
-    text, length = utf8([*texts, *[""] * (rows - len(texts))], settings.max_bytes)
+    text, length = utf8([*texts, *[""] * (rows - len(texts))], settings.max_bytes, _NARROWEST)
     have: Arrays = {"text": text, "length": length, "rows": np.arange(rows) < len(texts)}
     if part.offsets is None or part.mask is None:
         return have
@@ -45,8 +46,8 @@ def _measured(parts: Sequence[Arrays], settings: FormatFamily) -> Measurement:
     return merge(*map(Statistics, found)).finished()
 
 
-def utf8(texts: Sequence[str], most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The texts as rows of UTF-8 bytes, padded with zeros to a bucket, and the length of each in bytes.
+def utf8(texts: Sequence[str], most: int | None = None, narrowest: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """The texts as rows of UTF-8, padded with zeros to a bucket from `narrowest` on, and the length of each in bytes.
 
     Of a text longer than `most` bytes its row has the first and the last half, with a zero between them so that no tag
     arises where they meet; its length stays that of the text. What is not valid Unicode (a lone surrogate) becomes a
@@ -57,7 +58,7 @@ def utf8(texts: Sequence[str], most: int | None = None) -> tuple[np.ndarray, np.
     lengths = np.array([len(row) for row in rows], np.int32)
     kept = rows if most is None else [row if len(row) <= most else _ends(row, most) for row in rows]
     # Text is the largest array of a step: finer buckets than those of the others.
-    width = bucket(max(map(len, kept), default=0), _NARROWEST, factor=2)
+    width = bucket(max(map(len, kept), default=0), narrowest, factor=2)
     return np.array(kept, f"S{width}").view(np.uint8).reshape(len(kept), width), lengths
 
 
