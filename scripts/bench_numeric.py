@@ -35,8 +35,11 @@ def main() -> None:
         print(
             f"{batch:,} x {length}: measure {ours * 1e3:.2f} ms, NumPy {numpy * 1e3:.2f} ms: {numpy / ours:.2f} times"
         )
-        for kind, between in (("back to back", lambda: None), ("after a step of XLA", busy())):
-            taken = on_training_thread(rollout, between)
+        for kind, taken in (
+            ("on warm caches", on_warm_caches(rollout)),
+            ("after the worker has worked", on_training_thread(rollout, lambda: None)),
+            ("after that and a step of XLA", on_training_thread(rollout, busy())),
+        ):
             print(f"  of the training thread, {kind}: {taken * 1e6:.0f} us a step (median)")
 
 
@@ -100,6 +103,20 @@ def busy() -> Callable[[], None]:
         weights[0].block_until_ready()
 
     return run
+
+
+def on_warm_caches(rollout: Rollout) -> float:
+    """The median seconds that `observer.step` takes when it is called again and again and the worker rests."""
+    with Observer(Logger([MemorySink()], burst_s=60.0), [MetricsCallback(Metrics())]) as observer:
+        for step in range(5):
+            observer.step(step, rollout)
+        observer.logger.flush()
+        taken = []
+        for step in range(5, 25):
+            started = time.perf_counter()
+            observer.step(step, rollout)
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 def on_training_thread(rollout: Rollout, between: Callable[[], None] = lambda: None) -> float:

@@ -15,7 +15,7 @@ class ValidationCallback:
     | key | what |
     |---|---|
     | `heldout/DATASET/SCORER`, `_se`, `_low`, `_high` | mean, standard error by prompt, 95 % interval |
-    | `heldout/DATASET/duration_s` | how long the validation took |
+    | `heldout/DATASET/duration_s`, `time/validation_s` | how long the validation took |
     | `heldout/DATASET/finished_step` | the training step at which it finished |
     """
 
@@ -42,6 +42,6 @@ class ValidationCallback:
 
     def _log_finished(self) -> None:
         while (report := self._validator.poll()) is not None:
-            finished = {f"heldout/{report.dataset}/finished_step": self._step}
+            finished = {f"heldout/{report.dataset}/finished_step": self._step, "time/validation_s": report.duration_s}
             values = {**report.values(), **finished}
             self._logger.log(self._step, values, stream="heldout", policy_step=report.policy_step)
