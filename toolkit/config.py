@@ -22,6 +22,7 @@ PRESETS = Path(__file__).parent / "configs"
 
 Source: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
 Seconds: TypeAlias = Annotated[float, Field(gt=0.0, le=86_400.0)]
+Share: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Section(BaseModel):
@@ -60,7 +61,7 @@ class Family(Scheduled):
 class SampledFamily(Family):
     """A family that may look at a share of the completions only, drawn anew by each step."""
 
-    sampling_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    sampling_ratio: Share = 1.0
 
 
 class RewardFamily(Family):
@@ -97,7 +98,8 @@ class FormatFamily(Family):
 class TextFamily(SampledFamily):
     """`completions/distinct_1` and the like: how much completions repeat; of the sampled prompts, all completions."""
 
-    every: PositiveInt = 10
+    every: PositiveInt = 50
+    sampling_ratio: Share = 0.25
 
 
 class TaskFamily(SampledFamily):
@@ -106,7 +108,8 @@ class TaskFamily(SampledFamily):
     The judging of one step ends after `deadline_s`; what is not judged by then is left out.
     """
 
-    every: PositiveInt = 10
+    every: PositiveInt = 50
+    sampling_ratio: Share = 0.25
     deadline_s: Seconds = 10.0
 
 

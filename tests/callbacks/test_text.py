@@ -17,7 +17,7 @@ from toolkit.errors import ToolkitError
 from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
 
-SETTINGS = Metrics(text=TextFamily(sampling_ratio=0.5), task=TaskFamily(deadline_s=60))
+SETTINGS = Metrics(text=TextFamily(sampling_ratio=0.5), task=TaskFamily(sampling_ratio=1, deadline_s=60))
 TEXT, TASK = frozenset({"text"}), frozenset({"task"})
 WORDS = ["a b", "a b", "c d", "c e"]
 SOLVED = Rollout(
@@ -38,7 +38,7 @@ def metrics() -> Iterator[TextMetrics]:
 @pytest.fixture(scope="module")
 def whole() -> Iterator[TextMetrics]:
     """One that looks at all prompts."""
-    metrics = TextMetrics(Metrics(task=TaskFamily(deadline_s=60)))
+    metrics = TextMetrics(Metrics(text=TextFamily(sampling_ratio=1), task=TaskFamily(sampling_ratio=1, deadline_s=60)))
     yield metrics
     metrics.close()
 
@@ -116,7 +116,9 @@ def test_both_families_stand_beside_each_other(whole: TextMetrics) -> None:
 
 def test_the_tags_are_those_of_the_configuration() -> None:
     """An answer between tags of another name is found by that name."""
-    settings = Metrics(format=FormatFamily(tags=("think", "solution")), task=TaskFamily(deadline_s=60))
+    settings = Metrics(
+        format=FormatFamily(tags=("think", "solution")), task=TaskFamily(sampling_ratio=1, deadline_s=60)
+    )
     metrics = TextMetrics(settings)
     rollout = Rollout(completions=["<think>1</think><solution>7</solution> or 8"], references=["7"])
     assert values(metrics, rollout, TASK) == {"task/answer_correct": 1.0}
@@ -172,7 +174,7 @@ def test_only_the_sampled_prompts_are_looked_at(metrics: TextMetrics) -> None:
 
 def test_what_was_not_judged_is_said_with_its_family(caplog: pytest.LogCaptureFixture) -> None:
     """When the time is over before the first answer there are no values, and one complaint says why."""
-    metrics, complaints = TextMetrics(Metrics(task=TaskFamily(deadline_s=1e-6))), Complaints()
+    metrics, complaints = TextMetrics(Metrics(task=TaskFamily(sampling_ratio=1, deadline_s=1e-6))), Complaints()
     with caplog.at_level(logging.WARNING, logger="toolkit"):
         assert metrics.values(SOLVED, TASK, 0, complaints) == {}
         assert metrics.values(SOLVED, TASK, 1, complaints) == {}
