@@ -10,6 +10,7 @@ import pytest
 
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.metrics import MetricsCallback
+from toolkit.callbacks.text import TextMetrics
 from toolkit.config import Metrics, load
 from toolkit.logger import Logger
 from toolkit.rollout import Rollout
@@ -96,6 +97,18 @@ def test_a_wrong_rollout_costs_only_its_metrics(caplog: pytest.LogCaptureFixture
     assert "rewards/correct/mean" not in found[0]
     assert "rewards/correct/mean" in found[2]
     assert any("rewards['correct'] has 1 rows, but mask has 4" in message for message in caplog.messages)
+
+
+def test_a_text_process_that_is_gone_costs_only_what_it_judges() -> None:
+    """The numbers of the step stand in its row all the same."""
+    settings = load({"metrics": {"text": {"every": 1}}}).metrics
+    text, sink = TextMetrics(settings), MemorySink()
+    text.close()
+    with Logger([sink]) as logger:
+        MetricsCallback(settings, text).on_step(StepEvent(0, logger, Source(rollout(completions=["a"] * 4))))
+    (record,) = sink.records
+    assert record.values["rewards/correct/coverage"] == 0.75
+    assert "completions/distinct_1" not in record.values
 
 
 def test_what_cannot_be_measured_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -74,7 +74,7 @@ class MetricsCallback:
         if "format" in families and whole.completions:
             values |= measure_format(rollouts, self._settings.format).values()
         if from_text := families.intersection(TEXT_NEEDS).difference(missing(whole, families, TEXT_NEEDS)):
-            values |= self._text.values(whole, from_text, event.step, event.logger.complaints)
+            values |= self._judged(whole, from_text, event)
         times = {f"time/{name}": seconds for name, seconds in (whole.timings or {}).items()}
         latencies = {f"rewards/{name}/latency_s": seconds for name, seconds in (whole.latencies or {}).items()}
         return {
@@ -82,6 +82,13 @@ class MetricsCallback:
             **(times if "time" in families else {}),
             **(latencies if "rewards" in families else {}),
         }
+
+    def _judged(self, rollout: Rollout, families: frozenset[str], event: StepEvent) -> dict[str, float]:
+        try:
+            return self._text.values(rollout, families, event.step, event.logger.complaints)
+        except Exception as error:  # a child process that cannot start must not cost the numbers
+            event.logger.complaints.add("what is judged by text", error)
+            return {}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
         lacking = missing(rollout, families, _NEEDS)
