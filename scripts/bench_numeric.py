@@ -14,11 +14,11 @@ from numpy_reference import reference
 
 from toolkit.callbacks.metrics import MetricsCallback
 from toolkit.callbacks.observer import Observer
-from toolkit.config import Metrics
 from toolkit.logger import Logger
 from toolkit.measure import measure
 from toolkit.record import Histogram
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 from toolkit.sinks.memory import MemorySink
 
 SIZES = ((256, 1024), (10_000, 512))

@@ -11,12 +11,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import tests.conftest  # noqa: F401  (the same strictness)
 from tests.test_measure import ALL, draw
-from toolkit.config import Metrics
 from toolkit.hold import hold
 from toolkit.measure import measure, statistics
 from toolkit.measurement import Measurement
 from toolkit.record import Histogram
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 
 SIZE = (16, 64)
 SOME = frozenset({"completions", "groups"})

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pytest
 
 from toolkit.compute import ComputeCost
-from toolkit.config import ComputeFamily, load
+from toolkit.config import load
 from toolkit.record import Record, Value
+from toolkit.settings.metrics import ComputeFamily
 
 BILLION = ComputeFamily(parameters=1_000_000_000)
 

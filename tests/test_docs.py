@@ -12,9 +12,10 @@ from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.resources import HealthCallback, MemoryCallback
 from toolkit.callbacks.text import TextMetrics
 from toolkit.compute import ComputeCost
-from toolkit.config import Batch, ComputeFamily, Family, Metrics, TaskFamily, TextFamily
 from toolkit.logger import Logger
 from toolkit.rollout import Rollout
+from toolkit.settings.callbacks import Batch
+from toolkit.settings.metrics import ComputeFamily, Family, Metrics, TaskFamily, TextFamily
 from toolkit.sinks.memory import MemorySink
 from toolkit.trend import RewardTrends
 

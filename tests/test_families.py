@@ -10,11 +10,11 @@ import pytest
 
 from tests.test_measure import BATCH, GROUP_SIZE, Fields, draw, keys, rows, whole, without
 from toolkit.compilation import compilations
-from toolkit.config import Metrics
 from toolkit.families import NEEDS
 from toolkit.measure import measure, statistics
 from toolkit.record import Histogram
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 
 
 def by_hand(fields: Fields) -> dict[str, float]:

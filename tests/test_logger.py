@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class RaisingSink:
         self.good_writes = good_writes
         self.calls = 0
 
-    def write(self, record: Record) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         self.calls += 1
         if self.calls > self.good_writes:
             raise OSError("No space left on device")
@@ -41,10 +42,10 @@ class WaitingSink(MemorySink):
         self.entered = threading.Event()
         self.gate = threading.Event()
 
-    def write(self, record: Record) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         self.entered.set()
         self.gate.wait(30)
-        super().write(record)
+        super().write(records)
 
 
 def test_what_was_logged_before_close_is_written_in_order() -> None:
@@ -139,11 +140,11 @@ def test_a_row_that_fails_once_is_written_at_the_second_attempt() -> None:
             super().__init__()
             self.calls = 0
 
-        def write(self, record: Record) -> None:
+        def write(self, records: Sequence[Record]) -> None:
             self.calls += 1
             if self.calls == 2:
                 raise TimeoutError("try again")
-            super().write(record)
+            super().write(records)
 
     sink = Hiccup()
     with Logger([sink]) as logger:
@@ -245,10 +246,10 @@ def test_a_sink_that_recovers_is_taken_back(monkeypatch: pytest.MonkeyPatch, cap
     class Full(MemorySink):
         full = True
 
-        def write(self, record: Record) -> None:
+        def write(self, records: Sequence[Record]) -> None:
             if self.full:
                 raise OSError("No space left on device")
-            super().write(record)
+            super().write(records)
 
     sink = Full()
     with caplog.at_level(logging.WARNING, logger="toolkit"), Logger([sink]) as logger:
@@ -312,9 +313,9 @@ from pathlib import Path
 from toolkit.logger import Logger
 from toolkit.sinks.jsonl import JsonlSink
 class Slow(JsonlSink):
-    def write(self, record):
+    def write(self, records):
         time.sleep(0.02)
-        super().write(record)
+        super().write(records)
 with Logger([Slow(Path({str(tmp_path / "journal.jsonl")!r}))]) as logger:
     for step in range(100):
         logger.log(step, {{"x": float(step)}})

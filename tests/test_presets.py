@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 import toolkit
-from toolkit.config import PRESETS, Metrics, load
+from toolkit.config import PRESETS, load
 from toolkit.record import Record, Table
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 from toolkit.sinks import jsonl
 
 BATCH = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from toolkit.compilation import compilations
-from toolkit.config import FormatFamily
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import FormatFamily
 from toolkit.texts import measure_format, utf8
 
 WHOLE, BROKEN = "<reasoning>ab</reasoning><answer>4</answer>", "<answer>é</answer>"

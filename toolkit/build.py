@@ -18,11 +18,13 @@ from toolkit.callbacks.samples import SamplesCallback
 from toolkit.callbacks.text import TextMetrics
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.compute import ComputeCost
-from toolkit.config import ComputeFamily, Config, CustomFamily, Sinks, as_yaml, flat
+from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
 from toolkit.errors import ConfigError, SinkError
 from toolkit.logger import Logger, Processor
 from toolkit.record import HParams
+from toolkit.settings.metrics import ComputeFamily, CustomFamily
+from toolkit.settings.sinks import Sinks
 from toolkit.sinks import Sink
 from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.config import ComputeFamily
 from toolkit.record import Record, Value
+from toolkit.settings.metrics import ComputeFamily
 
 _TRAINED, _GENERATED = 6.0, 2.0
 """FLOPs for each parameter and token, of forward and backward and of forward alone (Kaplan et al. 2020, 2001.08361)."""

@@ -1,230 +1,26 @@
-"""Settings: YAML merged by OmegaConf, validated by pydantic, and explained to people when they are wrong.
-
-Every model is frozen, and so hashable: the metric settings are the static argument of the one jitted computation.
-"""
+"""The configuration of a run: YAML merged by OmegaConf, validated by pydantic, explained to people when it is wrong."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveInt, ValidationError
 
 from toolkit.errors import ConfigError
+from toolkit.settings import Seconds, Section
+from toolkit.settings.callbacks import Batch, Samples, Validation
+from toolkit.settings.metrics import Metrics
+from toolkit.settings.sinks import Sinks
 
 PRESETS = Path(__file__).parent / "configs"
 
 Source: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
-Seconds: TypeAlias = Annotated[float, Field(gt=0.0, le=86_400.0)]
-Share: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Switch(Section):
-    """A part that can be switched: `name: false` is short for `name: {enabled: false}`."""
-
-    enabled: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_bool(cls, value: object) -> object:
-        return {"enabled": value} if isinstance(value, bool) else value
-
-
-class Scheduled(Switch):
-    """A part that has its turn at step 0 and at every multiple of `every` steps."""
-
-    every: PositiveInt
-
-    def due(self, step: int) -> bool:
-        """Whether it is switched on and has its turn at `step`."""
-        return self.enabled and step % self.every == 0
-
-
-class Family(Scheduled):
-    """A metric family."""
-
-    every: PositiveInt = 1
-
-
-class SampledFamily(Family):
-    """A family that may look at a share of the completions only, drawn anew by each step."""
-
-    sampling_ratio: Share = 1.0
-
-
-class RewardFamily(Family):
-    """`rewards/`: `window` is the number of logged steps of the moving average and of the trend."""
-
-    window: PositiveInt = 100
-
-
-class GroupFamily(Family):
-    """`groups/`: `pass_at` are the k of pass@k."""
-
-    pass_at: tuple[PositiveInt, ...] = (1, 4)
-
-
-class PolicyFamily(SampledFamily):
-    """`policy/`: the clip range of the ratio is [1 - clip_low, 1 + clip_high]."""
-
-    clip_low: PositiveFloat = 0.2
-    clip_high: PositiveFloat = 0.2
-
-
-class FormatFamily(Family):
-    """`format/`: the tags that a completion must have, in this order.
-
-    Of a completion longer than `max_bytes` only the first and the last half of so many bytes are looked at.
-    """
-
-    tags: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")], ...] = Field(
-        default=("reasoning", "answer"), min_length=1, max_length=15
-    )
-    max_bytes: int = Field(default=65_536, ge=16)
-
-
-class TextFamily(SampledFamily):
-    """`completions/distinct_1` and the like: how much completions repeat; of the sampled prompts, all completions."""
-
-    every: PositiveInt = 50
-    sampling_ratio: Share = 0.25
-
-
-class TaskFamily(SampledFamily):
-    """`task/`: whether completions solve the task, by their text; of the sampled prompts, all completions.
-
-    The judging of one step ends after `deadline_s`; what is not judged by then is left out.
-    """
-
-    every: PositiveInt = 50
-    sampling_ratio: Share = 0.25
-    deadline_s: Seconds = 10.0
-
-
-class ComputeFamily(Family):
-    """`compute/`: what the model's size and the devices' speed are needed for.
-
-    `parameters` is the number of parameters of the policy, and each generated token is trained on `passes` times.
-    `peak_flops` is the peak of one device in FLOP/s, by default that of a device we know; `devices` how many of them,
-    by default those that are there.
-    """
-
-    parameters: PositiveInt | None = None
-    passes: PositiveInt = 1
-    peak_flops: PositiveFloat | None = None
-    devices: PositiveInt | None = None
-
-
-class CustomFamily(Family):
-    """`custom/`: metric functions of the user's, as `module:function`; each takes a rollout."""
-
-    functions: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
-
-
-class Success(Section):
-    """A completion succeeds when this reward is above the threshold; without a reward nothing is a success."""
-
-    reward: str | None = "correct"
-    threshold: float = 0.5
-
-
-class Metrics(Section):
-    """The metric families; one that is off is not computed at all."""
-
-    rewards: RewardFamily = RewardFamily()
-    groups: GroupFamily = GroupFamily()
-    advantages: Family = Family()
-    policy: PolicyFamily = PolicyFamily()
-    sampler: SampledFamily = SampledFamily()
-    completions: Family = Family()
-    format: FormatFamily = FormatFamily()
-    text: TextFamily = TextFamily()
-    task: TaskFamily = TaskFamily()
-    time: Family = Family()
-    throughput: Family = Family()
-    compute: ComputeFamily = ComputeFamily()
-    custom: CustomFamily = CustomFamily()
-    memory: Family = Family(every=10)
-    observer: Family = Family(every=10)
-    success: Success = Success()
-
-    def due(self, step: int) -> frozenset[str]:
-        """The families that are switched on and due at `step`."""
-        return frozenset(name for name, every in self._periods if step % every == 0)
-
-    @cached_property
-    def _periods(self) -> tuple[tuple[str, int], ...]:
-        # Asked for at every step, on the training thread.
-        families = {name: getattr(self, name) for name in type(self).model_fields if name != "success"}
-        return tuple((name, family.every) for name, family in families.items() if family.enabled)
-
-
-class ConsoleSink(Switch):
-    """`sinks.console`: one table at most every `every_s` seconds."""
-
-    every_s: Seconds = 10.0
-
-
-class Sinks(Section):
-    """The backends. The journal (jsonl) is the run's own memory: the others can be rebuilt from it."""
-
-    console: ConsoleSink = ConsoleSink()
-    jsonl: Switch = Switch()
-    tensorboard: Switch = Switch()
-
-
-class Validation(Scheduled):
-    """Held-out validation on a background thread.
-
-    `close_s` is how long the end of the run waits for a validation that is still going on.
-    """
-
-    every: PositiveInt = 50
-    max_samples: PositiveInt = 200
-    close_s: Seconds = 60.0
-
-
-class Samples(Scheduled):
-    """Completions kept as text: `rows` of them, each cut at `max_characters`."""
-
-    every: PositiveInt = 25
-    rows: PositiveInt = 4
-    max_characters: PositiveInt = 2000
-
-
-class BatchSamples(Scheduled):
-    """Rows of a batch kept as they are, for a look at single ones: `rows` of them, drawn by the step."""
-
-    every: PositiveInt = 50
-    rows: PositiveInt = 3
-
-
-class Batch(Scheduled):
-    """`batch/`: aggregates of batches of any kind, of the arrays whose names speak of rewards, losses and so on.
-
-    An array of which nothing of that is said is `other`. An entry succeeds that reaches the threshold of its array.
-    """
-
-    every: PositiveInt = 1
-    rewards: bool = True
-    similarity: bool = True
-    losses: bool = True
-    gradient_norms: bool = True
-    other: bool = True
-    success: dict[str, float] = {}
-    samples: BatchSamples = BatchSamples()
 
 
 class Queue(Section):

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toolkit.config import Metrics
 from toolkit.metrics.advantages import advantage_metrics
 from toolkit.metrics.blocks import ByRow, in_blocks
 from toolkit.metrics.completions import completion_metrics
@@ -23,6 +22,7 @@ from toolkit.metrics.sampler import sampler_metrics
 from toolkit.metrics.statistic import Statistic
 from toolkit.metrics.volume import volume_metrics
 from toolkit.rollout import Arrays
+from toolkit.settings.metrics import Metrics
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "rewards": ("rewards", "group_ids?"),

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from toolkit import shutdown
-from toolkit.record import Histogram, HParams, Record, Table, Text, Value
+from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
 from toolkit.sinks import Sink
 
 Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -24,6 +24,7 @@ Processor: TypeAlias = Callable[[Record], Record | None]
 _log = logging.getLogger("toolkit")
 _FAILURES_IN_A_ROW = 3
 _RETRY_S = 30.0
+_VALUES = (Histogram, Table, Text, Image, Video, Artifact, HParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ class _Outlet:
 
     def _attempt(self, record: Record) -> Exception | None:
         try:
-            self._sink.write(record)
+            self._sink.write([record])
         except Exception as error:  # a backend may raise anything, and must not harm the others
             return error
         return None
@@ -274,6 +275,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _host_value(value: Any) -> Value:
-    if type(value) is float or isinstance(value, (Histogram, Table, Text, HParams)):
+    if type(value) is float or isinstance(value, _VALUES):
         return value
     return Text(value) if isinstance(value, str) else float(value)

@@ -13,11 +13,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from toolkit.compilation import count_compilation, nans_allowed
-from toolkit.config import Metrics
 from toolkit.errors import RolloutError
 from toolkit.families import NEEDS, family_statistics
 from toolkit.measurement import Measurement, Statistics, merge
 from toolkit.rollout import Arrays, Rollout, arrays
+from toolkit.settings.metrics import Metrics
 
 
 @dataclass(frozen=True)

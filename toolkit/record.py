@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -46,7 +47,41 @@ class HParams:
     values: Mapping[str, str | float | bool | None]
 
 
-Value: TypeAlias = float | Histogram | Table | Text | HParams
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A picture: `pixels` [height, width] in grey or [height, width, channels] with 1, 3 (RGB) or 4 (RGBA) channels.
+
+    Bytes, or floats from 0 to 1.
+    """
+
+    pixels: np.ndarray
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Video:
+    """Moving pictures: `frames` [time, height, width, channels], each as the pixels of an `Image`, `fps` a second."""
+
+    frames: np.ndarray
+    fps: float = 10.0
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file or directory that belongs to the run, such as a saved model: it stays at `path`, backends take a copy.
+
+    `kind` sorts artifacts ("model", "file"); `sha256` is the checksum of its content, in hexadecimal.
+    """
+
+    name: str
+    path: Path
+    kind: str = "file"
+    sha256: str = ""
+    metadata: Mapping[str, str | float | bool | None] = field(default_factory=dict)
+
+
+Value: TypeAlias = float | Histogram | Table | Text | Image | Video | Artifact | HParams
 
 
 @dataclass(frozen=True, slots=True)

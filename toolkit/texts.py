@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from toolkit.compilation import count_compilation, nans_allowed
-from toolkit.config import FormatFamily
 from toolkit.measurement import Measurement, Statistics, merge
 from toolkit.metrics.format import format_metrics
 from toolkit.rollout import Arrays, Rollout, bucket, padded
+from toolkit.settings.metrics import FormatFamily
 
 FORMAT_NEEDS = {"format": ("completions", "offsets?", "mask?")}
 """The fields that the family reads, as in `toolkit.families.NEEDS`."""

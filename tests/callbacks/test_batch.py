@@ -12,9 +12,10 @@ import pytest
 from toolkit.callbacks import StepEvent
 from toolkit.callbacks.batch import BatchCallback, kind, sampled_rows
 from toolkit.compilation import compilations
-from toolkit.config import Batch, BatchSamples, load
+from toolkit.config import load
 from toolkit.logger import Logger
 from toolkit.record import Table
+from toolkit.settings.callbacks import Batch, BatchSamples
 from toolkit.sinks.memory import MemorySink
 
 QUIET = Batch(samples=BatchSamples(enabled=False))

@@ -14,12 +14,12 @@ import pytest
 import toolkit
 from toolkit.callbacks import Given, Source, StepEvent
 from toolkit.callbacks.custom import CustomCallback, MetricFunction
-from toolkit.config import CustomFamily
 from toolkit.errors import ConfigError
 from toolkit.logger import Logger
 from toolkit.measure import measure
 from toolkit.record import Record
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import CustomFamily
 from toolkit.sinks import jsonl
 from toolkit.sinks.memory import MemorySink
 

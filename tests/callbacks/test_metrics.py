@@ -11,9 +11,10 @@ import pytest
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.metrics import MetricsCallback
 from toolkit.callbacks.text import TextMetrics
-from toolkit.config import Metrics, load
+from toolkit.config import load
 from toolkit.logger import Logger
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 from toolkit.sinks.memory import MemorySink
 
 SETTINGS = load({"metrics": {"format": False, "groups": False, "policy": {"every": 2}}}).metrics

@@ -9,8 +9,8 @@ from tests.validation.policies import Echo
 from toolkit.callbacks import Callback, StepEvent
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.config import Validation
 from toolkit.logger import Logger
+from toolkit.settings.callbacks import Validation
 from toolkit.sinks.memory import MemorySink
 from toolkit.validation.background import BackgroundValidator
 from toolkit.validation.heldout import HeldOut

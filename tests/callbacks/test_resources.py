@@ -6,8 +6,8 @@ import psutil
 
 from toolkit.callbacks import StepEvent
 from toolkit.callbacks.resources import HealthCallback, MemoryCallback
-from toolkit.config import Family
 from toolkit.logger import Logger
+from toolkit.settings.metrics import Family
 from toolkit.sinks.memory import MemorySink
 
 

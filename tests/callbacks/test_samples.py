@@ -6,10 +6,10 @@ import numpy as np
 
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.samples import SamplesCallback
-from toolkit.config import Samples
 from toolkit.logger import Logger
 from toolkit.record import Table
 from toolkit.rollout import Rollout
+from toolkit.settings.callbacks import Samples
 from toolkit.sinks.memory import MemorySink
 
 ROLLOUT = Rollout(

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from toolkit.callbacks.text import TextMetrics, group_of_each, sampled_prompts
-from toolkit.config import FormatFamily, Metrics, TaskFamily, TextFamily
 from toolkit.errors import ToolkitError
 from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import FormatFamily, Metrics, TaskFamily, TextFamily
 
 SETTINGS = Metrics(text=TextFamily(sampling_ratio=0.5), task=TaskFamily(sampling_ratio=1, deadline_s=60))
 TEXT, TASK = frozenset({"text"}), frozenset({"task"})

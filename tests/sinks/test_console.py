@@ -12,7 +12,7 @@ def shown(every_s: float, records: list[Record]) -> str:
     out = io.StringIO()
     sink = ConsoleSink(every_s, Console(file=out, width=100))
     for record in records:
-        sink.write(record)
+        sink.write([record])
     sink.close()
     return out.getvalue()
 

@@ -46,13 +46,13 @@ def test_it_takes_every_kind_of_value_in_every_stream(sink: Sink) -> None:
     """No value and no stream makes a sink raise, also when steps repeat or go back."""
     for stream in ("train", "heldout", "system", "samples", "mine"):
         for step in (0, 1, 1, 5, 3):
-            sink.write(Record(stream, step, step, 1e9 + step, EVERYTHING))
+            sink.write([Record(stream, step, step, 1e9 + step, EVERYTHING)])
     sink.close()
 
 
 def test_it_takes_an_empty_record(sink: Sink) -> None:
     """A record without values is no error."""
-    sink.write(Record("train", 0, 0, 0.0, {}))
+    sink.write([Record("train", 0, 0, 0.0, {})])
     sink.close()
 
 

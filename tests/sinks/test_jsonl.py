@@ -29,7 +29,7 @@ RECORD = Record(
 def written(path: Path, *records: Record) -> list[Record]:
     sink = JsonlSink(path)
     for record in records:
-        sink.write(record)
+        sink.write([record])
     sink.close()
     return list(read(path))
 
@@ -81,13 +81,13 @@ def test_a_line_the_disk_did_not_take_whole_is_an_error_and_costs_only_itself(tm
     if not full.exists():
         pytest.skip("this system has no /dev/full")
     sink = JsonlSink(tmp_path / "a.jsonl")
-    sink.write(RECORD)
+    sink.write([RECORD])
     kept = os.dup(sink._file)
     os.dup2(os.open(full, os.O_WRONLY), sink._file)
     with pytest.raises(OSError, match="No space left"):
-        sink.write(RECORD)
+        sink.write([RECORD])
     os.dup2(kept, sink._file)
-    sink.write(RECORD)
+    sink.write([RECORD])
     sink.close()
     assert [record.step for record in read(tmp_path / "a.jsonl")] == [7, 7]
 
@@ -95,8 +95,8 @@ def test_a_line_the_disk_did_not_take_whole_is_an_error_and_costs_only_itself(tm
 def test_a_journal_that_was_deleted_is_an_error(tmp_path: Path) -> None:
     """Writing on into a file that nobody can open any more would lose the run in silence."""
     sink = JsonlSink(tmp_path / "a.jsonl")
-    sink.write(RECORD)
+    sink.write([RECORD])
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"the journal .*a\.jsonl was deleted while it was written"):
-        sink.write(RECORD)
+        sink.write([RECORD])
     sink.close()

@@ -85,7 +85,7 @@ def written(log_dir: Path, *rows: Mapping[str, Value]) -> Path:
     """A run whose rows stand at the steps 0, 1, ..."""
     sink = TensorBoardSink(log_dir)
     for step, values in enumerate(rows):
-        sink.write(record(step, values))
+        sink.write([record(step, values)])
     sink.close()
     return log_dir
 
@@ -130,7 +130,7 @@ def test_server_shows_scalars_equal(served: Served) -> None:
 def test_heldout_value_stands_at_its_policy_step(tmp_path: Path) -> None:
     """A value that was logged later than it was measured stands at the step of its policy."""
     sink = TensorBoardSink(tmp_path)
-    sink.write(record(50, {"heldout/math/accuracy": 0.5}, policy_step=40))
+    sink.write([record(50, {"heldout/math/accuracy": 0.5}, policy_step=40)])
     sink.close()
     assert points(tmp_path, "heldout/math/accuracy") == [(40, 0.5)]
 
@@ -140,7 +140,7 @@ def test_server_keeps_the_newer_points_when_a_late_one_comes(served: Served, cap
     sink = TensorBoardSink(served.run)
     with caplog.at_level(logging.WARNING, logger="toolkit"):
         for step, policy_step in enumerate([0, 5, 9, 3, 2, 10]):
-            sink.write(record(step, {"x": float(policy_step), f"new/{step}": 1.0}, policy_step))
+            sink.write([record(step, {"x": float(policy_step), f"new/{step}": 1.0}, policy_step)])
     sink.close()
     assert [step for _, step, _ in served.data("scalars/scalars", "x")] == [0, 5, 9, 10]
     assert [step for _, step, _ in served.data("scalars/scalars", "new/3")] == [3]
@@ -238,8 +238,8 @@ def test_server_shows_hyperparameters(served: Served) -> None:
 def test_server_shows_the_last_layout(served: Served) -> None:
     """The layout has every scalar tag so far, also when the newest tag came with an older step."""
     sink = TensorBoardSink(served.run, chart_for_each)
-    sink.write(record(7, {"last_layout/b": 1.0, "last_layout/note": Text("no scalar")}))
-    sink.write(record(8, {"last_layout/a": 1.0}, policy_step=2))
+    sink.write([record(7, {"last_layout/b": 1.0, "last_layout/note": Text("no scalar")})])
+    sink.write([record(8, {"last_layout/a": 1.0}, policy_step=2)])
     sink.close()
     (category,) = served.data("custom_scalars/layout")["category"]
     assert [chart["title"] for chart in category["chart"]] == ["last_layout/a", "last_layout/b"]
@@ -253,7 +253,7 @@ def test_layout_is_written_only_when_it_changed(tmp_path: Path) -> None:
 
     sink = TensorBoardSink(tmp_path, without_c)
     for step, tag in enumerate(["a", "a", "b", "c"]):
-        sink.write(record(step, {tag: 1.0}))
+        sink.write([record(step, {tag: 1.0})])
     sink.close()
     assert [event.step for event in read(tmp_path).Tensors("custom_scalars__config__")] == [0, 2]
 
@@ -266,7 +266,7 @@ from toolkit.record import Record
 from toolkit.sinks.tensorboard import TensorBoardSink
 sink = TensorBoardSink(Path({str(tmp_path)!r}))
 for step in range(10**9):
-    sink.write(Record("train", step, step, 0.0, {{"x": float(step)}}))
+    sink.write([Record("train", step, step, 0.0, {{"x": float(step)}})])
     print(step, flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:

@@ -11,7 +11,6 @@ import numpy as np
 
 from toolkit.callbacks import StepEvent
 from toolkit.compilation import count_compilation, nans_allowed
-from toolkit.config import Batch
 from toolkit.errors import RolloutError
 from toolkit.hold import hold_all
 from toolkit.logger import Complaints
@@ -19,6 +18,7 @@ from toolkit.measurement import Measurement, Statistics
 from toolkit.metrics.batch import batch_metrics
 from toolkit.record import Table
 from toolkit.rollout import Arrays, bucket, padded
+from toolkit.settings.callbacks import Batch
 
 _KINDS = {
     "rewards": ("reward", "return"),

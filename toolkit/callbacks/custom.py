@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from toolkit.callbacks import Source, StepEvent
-from toolkit.config import CustomFamily
 from toolkit.errors import ToolkitError
 from toolkit.hold import joined
 from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import CustomFamily
 
 MetricFunction: TypeAlias = Callable[[Rollout], Any]
 """(rollout) -> a number, or a mapping of names to numbers; called on the worker thread."""

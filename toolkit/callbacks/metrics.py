@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics
-from toolkit.config import Metrics
 from toolkit.families import NEEDS
 from toolkit.hold import joined
 from toolkit.logger import Complaints, unchanging
 from toolkit.measure import fields_read, finished, measure, missing
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 from toolkit.texts import FORMAT_NEEDS, measure_format
 from toolkit.throughput import rates
 

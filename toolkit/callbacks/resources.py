@@ -6,8 +6,8 @@ import psutil
 
 from toolkit.callbacks import StepEvent
 from toolkit.compilation import compilations
-from toolkit.config import Family
 from toolkit.devices import memory_bytes
+from toolkit.settings.metrics import Family
 
 
 class MemoryCallback:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from toolkit.callbacks import StepEvent
-from toolkit.config import Samples
 from toolkit.hold import joined
 from toolkit.record import Table
 from toolkit.rollout import Rollout
+from toolkit.settings.callbacks import Samples
 
 
 class SamplesCallback:

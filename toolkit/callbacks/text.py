@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.config import Metrics
 from toolkit.errors import ToolkitError
 from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
+from toolkit.settings.metrics import Metrics
 from toolkit.text.evaluation import Request
 from toolkit.text.process import TextProcess
 

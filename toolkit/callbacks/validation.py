@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from toolkit.callbacks import StepEvent
-from toolkit.config import Validation
 from toolkit.logger import Logger
+from toolkit.settings.callbacks import Validation
 from toolkit.validation.background import BackgroundValidator
 from toolkit.validation.policy import Policy
 

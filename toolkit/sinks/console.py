@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -25,8 +26,12 @@ class ConsoleSink:
         self._shown_step: int | None = None
         self._step = 0
 
-    def write(self, record: Record) -> None:
-        """Remember the scalars of the record and show them when their turn has come."""
+    def write(self, records: Sequence[Record]) -> None:
+        """Remember the scalars of the records and show them when their turn has come."""
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
         scalars = {key: value for key, value in record.values.items() if isinstance(value, float)}
         if record.stream == "heldout":
             self._console.print(_heldout_line(record.policy_step, scalars))

@@ -6,7 +6,7 @@ A line is written with one system call and no buffer of ours, so a killed proces
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,17 @@ class JsonlSink:
         # A line that an earlier process was killed in the middle of must not swallow the next one.
         self._torn = os.fstat(self._file).st_size > 0
 
-    def write(self, record: Record) -> None:
-        """Append one line. Raises OSError when the disk does not take it whole, or the file was deleted."""
+    def write(self, records: Sequence[Record]) -> None:
+        """Append their lines in one call. Raises OSError when the disk does not take them, or the file was deleted."""
         if os.fstat(self._file).st_nlink == 0:
             raise FileNotFoundError(f"{self.name} was deleted while it was written")
-        line = encode(record)
+        lines = b"".join(encode(record) for record in records)
         # Readers skip empty lines, so a needless line end after a restart costs one byte.
-        data = b"\n" + line if self._torn else line
+        data = b"\n" + lines if self._torn else lines
         self._torn = True
         written = os.write(self._file, data)
         if written < len(data):
-            raise OSError(f"the disk took {written} of {len(data)} bytes of a journal line")
+            raise OSError(f"the disk took {written} of {len(data)} bytes of journal lines")
         self._torn = False
 
     def close(self) -> None:
@@ -83,8 +83,10 @@ def _encoded(value: Value) -> Any:
             return {"text": _plain(value.text)}
         case HParams():
             return {"hparams": {key: _cell(setting) for key, setting in value.values.items()}}
-        case _:
+        case float() | int():
             return _number(value)
+        case _:
+            raise TypeError(f"a value of type {type(value).__name__} cannot be written into the journal yet")
 
 
 def _decoded(value: Any) -> Value:

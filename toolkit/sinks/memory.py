@@ -1,5 +1,7 @@
 """Records kept in memory: the public fake for tests, ours and yours."""
 
+from collections.abc import Sequence
+
 from toolkit.record import Record, Value
 
 
@@ -10,9 +12,9 @@ class MemorySink:
         self.records: list[Record] = []
         self.closed = False
 
-    def write(self, record: Record) -> None:
-        """Keep the record."""
-        self.records.append(record)
+    def write(self, records: Sequence[Record]) -> None:
+        """Keep the records."""
+        self.records.extend(records)
 
     def close(self) -> None:
         """Remember that it was closed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,12 @@ class TensorBoardSink:
         self._scalar_tags: set[str] = set()
         self._last_steps: dict[str, int] = {}
 
-    def write(self, record: Record) -> None:
-        """Put the record into the file with one write; it outlives this process from then on."""
+    def write(self, records: Sequence[Record]) -> None:
+        """Put the records into the file; they outlive this process from then on."""
+        for record in records:
+            self._write(record)
+
+    def _write(self, record: Record) -> None:
         step, last_steps = record.policy_step, self._last_steps
         values = {tag: value for tag, value in record.values.items() if step >= last_steps.get(tag, step)}
         event = event_pb2.Event(step=step, wall_time=record.time)
