@@ -18,17 +18,20 @@ from toolkit.sinks import jsonl
 from toolkit.sinks.memory import MemorySink
 
 
-class RaisingSink:
-    """Raises at every write from the given one on."""
+class RaisingSink(MemorySink):
+    """Raises at every record from the given step on, and when it is closed."""
 
-    def __init__(self, good_writes: int = 0) -> None:
-        self.good_writes = good_writes
-        self.calls = 0
+    def __init__(self, first_bad: int = 0) -> None:
+        super().__init__()
+        self.first_bad = first_bad
+        self.refused: list[int] = []
 
     def write(self, records: Sequence[Record]) -> None:
-        self.calls += 1
-        if self.calls > self.good_writes:
+        bad = [record.step for record in records if record.step >= self.first_bad]
+        self.refused += bad
+        if bad:
             raise OSError("No space left on device")
+        super().write(records)
 
     def close(self) -> None:
         raise RuntimeError("and not closing either")
@@ -46,6 +49,13 @@ class WaitingSink(MemorySink):
         self.entered.set()
         self.gate.wait(30)
         super().write(records)
+
+
+def await_records(sink: MemorySink, count: int) -> None:
+    """Wait until the sink has so many; not `flush`, which would wait for every other sink too."""
+    deadline = time.monotonic() + 30
+    while len(sink.records) < count and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def test_what_was_logged_before_close_is_written_in_order() -> None:
@@ -119,17 +129,36 @@ def test_a_late_result_carries_both_steps() -> None:
 
 
 def test_a_failing_sink_hurts_no_other_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A sink that raises is left out after three failures in a row; the others have every row."""
-    bad, good = RaisingSink(good_writes=2), MemorySink()
+    """A sink that raises is left out after three failing rows in a row; the others have every row."""
+    bad, good = RaisingSink(first_bad=2), MemorySink()
     with caplog.at_level(logging.WARNING, logger="toolkit"), Logger([bad, good]) as logger:
         for step in range(20):
             logger.log(step, {"x": 1.0})
+            logger.flush()
     assert len(good.records) == 20
-    assert bad.calls == 2 + 3 * 2  # two that went well, then three rows that were tried twice
+    assert [record.step for record in bad.records] == [0, 1]
+    assert bad.refused == [2, 2, 3, 3, 4, 4]  # each twice, and then no more
     assert logger.health.sink_failures == 20 - 2 + 1  # every missed row, and the close
     named = [message for message in caplog.messages if "is left out and tried again" in message]
     assert len(named) == 1
     assert "RaisingSink" in named[0]
+
+
+def test_one_bad_row_of_a_burst_costs_only_itself() -> None:
+    """A burst that fails is written again row by row."""
+
+    class OneBadRow(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            if any(record.step == 7 for record in records):
+                raise ValueError("not this one")
+            super().write(records)
+
+    sink = OneBadRow()
+    with Logger([sink]) as logger:
+        for step in range(20):
+            logger.log(step, {"x": 1.0})
+    assert [record.step for record in sink.records] == [step for step in range(20) if step != 7]
+    assert logger.health.sink_failures == 1
 
 
 def test_a_row_that_fails_once_is_written_at_the_second_attempt() -> None:
@@ -155,18 +184,91 @@ def test_a_row_that_fails_once_is_written_at_the_second_attempt() -> None:
 
 
 def test_a_full_queue_drops_and_counts_and_never_blocks() -> None:
-    """While a sink hangs, logging stays instant, and what does not fit is counted."""
-    sink = WaitingSink()
+    """While a row takes long to measure, logging stays instant, and what does not fit is counted."""
+    sink = MemorySink()
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, float]:
+        entered.set()
+        gate.wait(30)
+        return {"x": 0.0}
+
     logger = Logger([sink], capacity=10)
-    logger.log(0, {"x": 0.0})
-    assert sink.entered.wait(10)
+    logger.log(0, slow)
+    assert entered.wait(10)
     for step in range(1, 101):
         logger.log(step, {"x": float(step)})
     assert logger.health.dropped == 90
     assert logger.health.queue_depth == 10
-    sink.gate.set()
+    gate.set()
     logger.close()
     assert [record.step for record in sink.records] == list(range(11))
+
+
+def test_a_sink_that_hangs_for_ever_hurts_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """The others have every row soon; what the hanging one cannot hold is counted, and it is named once."""
+    hanging, good = WaitingSink(), MemorySink()
+    with caplog.at_level(logging.ERROR, logger="toolkit"):
+        logger = Logger([hanging, good], capacity=50, burst_s=0.001, close_s=0.5)
+        for step in range(200):
+            logger.log(step, {"x": 0.0})
+            await_records(good, step + 1)
+        logger.close()
+    assert [record.step for record in good.records] == list(range(200))
+    assert good.closed
+    assert logger.health.sink_failures == 150
+    assert len([message for message in caplog.messages if "is too slow or hangs" in message]) == 1
+    hanging.gate.set()
+
+
+def test_a_slow_sink_has_everything_in_the_end() -> None:
+    """A sink that takes its time writes on while others are done, and close waits for it."""
+
+    class Slow(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            time.sleep(0.1)
+            super().write(records)
+
+    slow, fast = Slow(), MemorySink()
+    with Logger([slow, fast], burst_s=0.01) as logger:
+        for step in range(30):
+            logger.log(step, {"x": 0.0})
+            time.sleep(0.005)
+    assert [record.step for record in slow.records] == [record.step for record in fast.records] == list(range(30))
+
+
+def test_flush_waits_for_a_slow_sink_too() -> None:
+    """Flush is true only when every sink is through, and false when one is not in time."""
+    sink = WaitingSink()
+    logger = Logger([sink])
+    logger.log(0, {"x": 0.0})
+    assert not logger.flush(timeout_s=0.1)
+    sink.gate.set()
+    assert logger.flush(timeout_s=10)
+    assert len(sink.records) == 1
+    logger.close()
+
+
+def test_a_forked_child_leaves_the_run_to_its_parent(tmp_path: Path) -> None:
+    """Logging, flushing and closing in a child return at once and write nothing; the parent's rows are all there."""
+    code = f"""
+import os, sys, warnings
+from pathlib import Path
+from toolkit.logger import Logger
+from toolkit.sinks.jsonl import JsonlSink
+logger = Logger([JsonlSink(Path({str(tmp_path / "journal.jsonl")!r}))], burst_s=0.05)
+logger.log(0, {{"x": 0.0}})
+child = os.fork()
+logger.log(1, {{"pid": float(os.getpid())}})
+assert child or not logger.flush(10) or logger.health.dropped == 1
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+sys.exit(0)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert [record.step for record in jsonl.read(tmp_path / "journal.jsonl")] == [0, 1]
+    assert b"forked" in ended.stderr
 
 
 def test_close_gives_up_on_a_hanging_sink(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +280,7 @@ def test_close_gives_up_on_a_hanging_sink(caplog: pytest.LogCaptureFixture) -> N
     logger.log(1, {"x": 1.0})
     with caplog.at_level(logging.ERROR, logger="toolkit"):
         logger.close()
-    assert any("did not finish in 0.2 s" in message for message in caplog.messages)
+    assert any("not everything was written in 0.2 s: WaitingSink: 2 rows" in message for message in caplog.messages)
     sink.gate.set()
 
 
@@ -241,7 +343,7 @@ def test_logging_after_close_is_counted_as_dropped() -> None:
 
 def test_a_sink_that_recovers_is_taken_back(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A disk that is full for a while costs the rows of that while, not the rest of the run's history."""
-    monkeypatch.setattr("toolkit.logger._RETRY_S", 0.05)
+    monkeypatch.setattr("toolkit.lane._RETRY_S", 0.05)
 
     class Full(MemorySink):
         full = True

@@ -1,20 +1,23 @@
-"""The shared logger: a bounded queue, one worker thread, and the sinks that only this thread touches."""
+"""The shared logger: a bounded queue, a worker thread that makes records of rows, and a lane for each sink."""
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from toolkit import shutdown
+from toolkit.lane import Lane
 from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
 from toolkit.sinks import Sink
 
@@ -22,14 +25,12 @@ Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 Processor: TypeAlias = Callable[[Record], Record | None]
 
 _log = logging.getLogger("toolkit")
-_FAILURES_IN_A_ROW = 3
-_RETRY_S = 30.0
 _VALUES = (Histogram, Table, Text, Image, Video, Artifact, HParams)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the logger itself went through: rows waiting, rows dropped, failed writes, values it could not read."""
+    """What the logger itself went through: rows waiting, rows dropped, rows a sink missed, values it could not read."""
 
     queue_depth: int
     dropped: int
@@ -46,15 +47,24 @@ class _Row:
     values: Values
 
 
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """A caller that waits: `reached` is set when the rows before it are with the lanes, and `marks` say the rest."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    marks: list[threading.Event] = field(default_factory=list)
+
+
 class Logger:
-    """Takes rows from any thread and hands them to its sinks in order, on a thread of its own.
+    """Takes rows from any thread and hands them to its sinks in order, on threads of its own.
 
     `log` never blocks and never raises; when more than `capacity` rows wait, new ones are dropped and counted. What
     was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
-    it too. A sink that raises is tried once more. After it failed so at three rows in a row it is left out, and tried
-    again every half minute, while the others go on. The worker gathers rows for `burst_s` seconds before it works:
-    short bursts of Python leave the training thread the interpreter, where a steady trickle would make each of its
-    calls wait.
+    it too. A sink that raises, is slow or hangs has a lane of its own, and the others go on. The worker gathers rows
+    for `burst_s` seconds before it works: short bursts of Python leave the training thread the interpreter, where a
+    steady trickle would make each of its calls wait.
+
+    A forked child has none of these threads: its copy of the logger takes nothing, and leaves the run to the parent.
     """
 
     def __init__(
@@ -66,28 +76,37 @@ class Logger:
         burst_s: float = 0.1,
         close_s: float = 30.0,
     ) -> None:
-        self._outlets = [_Outlet(sink) for sink in sinks]
+        self._lanes = [Lane(sink, capacity) for sink in sinks]
         self._processors = tuple(processors)
         self._capacity = capacity
         self._burst_s = burst_s
         self._close_s = close_s
-        self._queue: queue.SimpleQueue[_Row | threading.Event] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Row | _Flush] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._closing = False
+        self._forked = False
         self._dropped = 0
-        self._ended = False
         self.complaints = Complaints()
         self._worker = threading.Thread(target=self._work, name="toolkit-logger", daemon=True)
         self._worker.start()
         atexit.register(self.close)
         shutdown.on_sigterm(self.close)
+        _loggers.add(self)
 
-    def log(self, step: int, values: Values, *, stream: str = "train", policy_step: int | None = None) -> None:
+    def log(
+        self,
+        step: int,
+        values: Values,
+        *,
+        stream: str = "train",
+        policy_step: int | None = None,
+        at: float | None = None,
+    ) -> None:
         """Queue one row: `values` by key, or a function that returns them and is called on the worker thread.
 
         Nested mappings become keys with slashes. A number may be Python's, NumPy's, JAX's or torch's: what can change
         in place is copied here, and the worker fetches it. `policy_step` is the step of the policy that was measured,
-        if that is not `step`.
+        if that is not `step`; `at` is when it was, in seconds since the epoch, if that is not now.
         """
         if self._closing or self._queue.qsize() >= self._capacity:
             self._drop()
@@ -98,25 +117,29 @@ class Logger:
         except Exception as error:  # anything can be passed here, and nothing may be raised into the training
             self.complaints.add(f"values logged at step {step}", error)
             return
-        self._queue.put(_Row(stream, step, step if policy_step is None else policy_step, time.time(), held))
+        policy_step = step if policy_step is None else policy_step
+        self._queue.put(_Row(stream, step, policy_step, time.time() if at is None else at, held))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything logged so far is written; False when `timeout_s` was too short for it."""
         if self._ended:
             return self._queue.empty()
-        reached = threading.Event()
-        self._queue.put(reached)
+        deadline = time.monotonic() + timeout_s
+        flush = _Flush()
+        self._queue.put(flush)
         self._hurry.set()
-        return reached.wait(timeout_s)
+        if not flush.reached.wait(timeout_s):
+            return False
+        return all(mark.wait(max(0.0, deadline - time.monotonic())) for mark in flush.marks)
 
     def close(self) -> None:
-        """Write what was logged, close the sinks and end the thread. Idempotent; waits at most `close_s` seconds.
+        """Write what was logged, close the sinks and end the threads. Idempotent; waits at most `close_s` seconds.
 
         An interrupt while it waits loses nothing: the guards at exit and at SIGTERM stand until it is through.
         """
         if not self._closing:
             self._closing = True
-            self._queue.put(threading.Event())
+            self._queue.put(_Flush())
             self._hurry.set()
         deadline = time.monotonic() + self._close_s
         # Not Thread.join, which must not be entered again from a signal handler, nor after an interrupt ended it.
@@ -125,19 +148,34 @@ class Logger:
         atexit.unregister(self.close)
         shutdown.forget(self.close)
         if not self._ended:
-            _log.error("a sink did not finish in %g s: %d rows are not written", self._close_s, self._queue.qsize())
+            self._say_what_is_open()
+
+    @property
+    def _ended(self) -> bool:
+        return self._forked or (not self._worker.is_alive() and all(lane.ended for lane in self._lanes))
+
+    def _say_what_is_open(self) -> None:
+        waiting = max(0, self._queue.qsize() - 1)  # one of them is the call of close
+        open_lanes = [f"{lane.name}: {lane.behind + waiting} rows" for lane in self._lanes if not lane.ended]
+        _log.error("not everything was written in %g s: %s", self._close_s, ", ".join(open_lanes))
+
+    def _leave_to_parent(self) -> None:
+        # A lock of the queue may be held for ever by a thread that is not here.
+        self._queue = queue.SimpleQueue()
+        self._closing = self._forked = True
 
     def _drop(self) -> None:
         self._dropped += 1
         if self._dropped == 1:
-            reason = "the logger is closed" if self._closing else f"{self._capacity} rows wait already"
+            closed = "this process was forked from the one that logs" if self._forked else "the logger is closed"
+            reason = closed if self._closing else f"{self._capacity} rows wait already"
             _log.warning("rows are dropped from now on, and counted: %s", reason)
 
     @property
     def health(self) -> Health:
         """The counters of this moment."""
-        failures = sum(outlet.failures for outlet in self._outlets)
-        return Health(self._queue.qsize(), self._dropped, failures, self.complaints.count)
+        missed = sum(lane.missed for lane in self._lanes)
+        return Health(self._queue.qsize(), self._dropped, missed, self.complaints.count)
 
     def __enter__(self) -> Self:
         return self
@@ -149,24 +187,36 @@ class Logger:
 
     def _work(self) -> None:
         while not (self._closing and self._queue.empty()):
-            waiting = self._queue.get()
+            waiting = [self._queue.get()]
             self._hurry.wait(self._burst_s)
             self._hurry.clear()
-            self._deliver(waiting)
-            for _ in range(self._queue.qsize()):
-                self._deliver(self._queue.get())
-        for outlet in self._outlets:
-            outlet.close()
-        self._ended = True
+            waiting.extend(self._queue.get() for _ in range(self._queue.qsize()))
+            for burst in self._bursts(waiting):
+                self._give(burst)
+            for flush in waiting:
+                if isinstance(flush, _Flush):
+                    flush.marks.extend(lane.mark() for lane in self._lanes)
+                    flush.reached.set()
+        for lane in self._lanes:
+            lane.close()
 
-    def _deliver(self, waiting: _Row | threading.Event) -> None:
-        if isinstance(waiting, threading.Event):
-            waiting.set()
-            return
-        record = self._record(waiting)
-        if record is not None:
-            for outlet in self._outlets:
-                outlet.write(record)
+    def _bursts(self, waiting: Sequence[_Row | _Flush]) -> Iterator[list[Record]]:
+        """The records of the rows; where measuring them takes long, those that are ready are not kept back."""
+        burst: list[Record] = []
+        began = time.monotonic()
+        for row in waiting:
+            record = self._record(row) if isinstance(row, _Row) else None
+            if record is not None:
+                burst.append(record)
+            if time.monotonic() - began > self._burst_s:
+                yield burst
+                burst, began = [], time.monotonic()
+        yield burst
+
+    def _give(self, burst: Sequence[Record]) -> None:
+        for lane in self._lanes:
+            if burst:
+                lane.give(burst)
 
     def _record(self, row: _Row) -> Record | None:
         """The row with host values, after the processors; None when it came to nothing."""
@@ -207,63 +257,25 @@ class Complaints:
             _log.warning("left out %s: %s: %s", what, type(error).__name__, error)
 
 
-class _Outlet:
-    """A sink and its guard: a circuit breaker."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.failures = 0
-        self._sink = sink
-        self._name = getattr(sink, "name", type(sink).__name__)
-        self._in_a_row = 0
-        self._next_try = 0.0
-
-    def write(self, record: Record) -> None:
-        left_out = self._in_a_row >= _FAILURES_IN_A_ROW
-        if left_out and time.monotonic() < self._next_try:
-            self.failures += 1
-            return
-        error = self._attempt(record) and self._attempt(record)
-        if error is not None:
-            self._failed(error)
-            return
-        if left_out:
-            _log.warning("%s is back; it missed %d rows so far", self._name, self.failures)
-        self._in_a_row = 0
-
-    def _failed(self, error: Exception) -> None:
-        self.failures += 1
-        self._in_a_row += 1
-        self._next_try = time.monotonic() + _RETRY_S
-        if self._in_a_row == _FAILURES_IN_A_ROW:
-            said = "%s failed at %d rows in a row, is left out and tried again every %g s: %r"
-            _log.error(said, self._name, self._in_a_row, _RETRY_S, error)
-
-    def _attempt(self, record: Record) -> Exception | None:
-        try:
-            self._sink.write([record])
-        except Exception as error:  # a backend may raise anything, and must not harm the others
-            return error
-        return None
-
-    def close(self) -> None:
-        try:
-            self._sink.close()
-        except Exception as error:  # as above
-            self.failures += 1
-            _log.error("%s did not close: %r", self._name, error)
-
-
 def unchanging(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the mapping, and of whatever in it could still change in place before the worker reads it."""
     return {key: value if type(value) is float else _copy(value) for key, value in values.items()}
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return unchanging(value)
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    return value.detach().clone() if hasattr(value, "detach") else value  # torch, which is not imported for this
+    match value:
+        case Mapping():
+            return unchanging(value)
+        case np.ndarray():
+            return value.copy()
+        case Histogram():
+            return replace(value, counts=_copy(value.counts))
+        case Image():
+            return replace(value, pixels=_copy(value.pixels))
+        case Video():
+            return replace(value, frames=_copy(value.frames))
+        case _:
+            return value.detach().clone() if hasattr(value, "detach") else value  # torch, not imported for this
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -278,3 +290,14 @@ def _host_value(value: Any) -> Value:
     if type(value) is float or isinstance(value, _VALUES):
         return value
     return Text(value) if isinstance(value, str) else float(value)
+
+
+_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for logger in _loggers:
+        logger._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
