@@ -87,7 +87,9 @@ def test_values_of_every_kind_become_host_values() -> None:
             },
         )
         logger.log(4, lambda: {"lazy": 5.0})
-    first, second = sink.records
+        logger.log(5, {1: 2.0})  # type: ignore[dict-item]  # what users pass
+    first, second, third = sink.records
+    assert third.values == {"1": 2.0}
     assert first.values == {
         "a": 1.0,
         "b": 2.5,

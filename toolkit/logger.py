@@ -9,10 +9,10 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -38,8 +38,7 @@ class Health:
     bad_values: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):  # made on the training thread, where a tuple is the cheapest
     stream: str
     step: int
     policy_step: int
@@ -232,6 +231,8 @@ class Logger:
         return record
 
     def _host_values(self, values: Mapping[str, Any]) -> dict[str, Value]:
+        if _all_are(float, values.values()) and _all_are(str, values):
+            return dict(values)
         host: dict[str, Value] = {}
         for key, value in _flat(values):
             try:
@@ -259,6 +260,8 @@ class Complaints:
 
 def unchanging(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the mapping, and of whatever in it could still change in place before the worker reads it."""
+    if _all_are(float, values.values()):
+        return dict(values)
     return {key: value if type(value) is float else _copy(value) for key, value in values.items()}
 
 
@@ -283,7 +286,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}/")
         else:
-            yield prefix + key, value
+            yield f"{prefix}{key}", value
+
+
+def _all_are(kind: type, things: Iterable[object]) -> bool:
+    return set(map(type, things)) == {kind}
 
 
 def _host_value(value: Any) -> Value:
