@@ -15,6 +15,8 @@ from pydantic import PositiveInt, ValidationError
 from toolkit.errors import ConfigError
 from toolkit.settings import Seconds, Section
 from toolkit.settings.callbacks import Batch, Samples, Validation
+from toolkit.settings.lines import Lines
+from toolkit.settings.logging_plan import is_logging_plan, translated
 from toolkit.settings.metrics import Metrics
 from toolkit.settings.sinks import Sinks
 
@@ -44,17 +46,20 @@ class Config(Section):
     samples: Samples = Samples()
     batch: Batch = Batch()
     queue: Queue = Queue()
+    logging: Lines = Lines()
 
 
 def load(source: Source = "grpo", overrides: Sequence[str] = ()) -> Config:
     """The configuration that a preset's name, a YAML path, a mapping or an OmegaConf node describes.
 
-    `overrides` are `key=value` settings such as `metrics.format=false`; they win over `source`. Raises
-    `ConfigError` with one line for each thing that is wrong.
+    `overrides` are `key=value` settings such as `metrics.format=false`; they win over `source`, which may also be a
+    logging plan (`toolkit.settings.logging_plan`). Raises `ConfigError` with one line for each thing that is wrong.
     """
     name, node = _read(source)
     changes = [_parse_override(text) for text in overrides]
     try:
+        if is_logging_plan(node):
+            node = OmegaConf.create(translated(name, OmegaConf.to_container(node, resolve=True)))
         merged = OmegaConf.merge(node, *(_spell_switches(node, change) for change in changes))
         settings = OmegaConf.to_container(merged, resolve=True)
         return Config.model_validate(settings)
