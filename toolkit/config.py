@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import PositiveInt, ValidationError
 
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, nearest
 from toolkit.settings import Seconds, Section
 from toolkit.settings.callbacks import Batch, Samples, Validation
 from toolkit.settings.lines import Lines
@@ -59,7 +59,8 @@ def load(source: Source = "grpo", overrides: Sequence[str] = ()) -> Config:
     changes = [_parse_override(text) for text in overrides]
     try:
         if is_logging_plan(node):
-            node = OmegaConf.create(translated(name, OmegaConf.to_container(node, resolve=True)))
+            tree: Any = OmegaConf.to_container(node, resolve=True)
+            node = OmegaConf.create(translated(name, tree))
         merged = OmegaConf.merge(node, *(_spell_switches(node, change) for change in changes))
         settings = OmegaConf.to_container(merged, resolve=True)
         return Config.model_validate(settings)
@@ -114,8 +115,7 @@ def _preset(name: str) -> Path:
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(
-            f"no preset is named {name!r}{_nearest(name, presets())} Expected a path to a .yaml file, or one of "
-            f"the presets {', '.join(presets())}"
+            f"{name!r} is no path to a .yaml file, and no preset is named so{nearest(name, presets())}"
         )
     return path
 
@@ -166,11 +166,6 @@ def _nearest_key(keys: list[str]) -> str:
         whole = f"{parent}.{near[0]}" if parent and near[0] in names else near[0]
         return f"; did you mean {whole!r}?"
     return f"; known here: {', '.join(names)}" if names else ""
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "", sections: bool = False) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable
 
 
-
 class ToolkitError(Exception):
     """The root of the tree: catch it to catch everything below."""
 

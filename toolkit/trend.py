@@ -67,7 +67,8 @@ class RewardTrends:
             name, _, quantity = key.rpartition("/")
             if name.startswith("rewards/") and quantity == "mean" and isinstance(value, float) and isfinite(value):
                 added |= self._update(name, value)
-        return replace(record, values={**added, **record.values})
+        own = record.values
+        return replace(record, values={**own, **{key: added[key] for key in added if key not in own}})
 
     def _update(self, name: str, value: float) -> dict[str, Value]:
         trend = self._trends.setdefault(name, Trend(self._window))

@@ -77,7 +77,7 @@ class TensorBoardHandler(logging.Handler):
 
         logger.info("...", extra={"step": 120, "metrics": {"loss": 0.5, "lengths": lengths, "note": "*warm*"}})
 
-    A number becomes a scalar, a text is shown as Markdown, and an array or a list of numbers becomes a histogram; nested
+    A number becomes a scalar, a text is shown as Markdown, an array or a list of numbers becomes a histogram; nested
     names get slashes. A record without a step is shown at the last one. Written every `every_s` seconds, on a thread of
     its own.
     """
@@ -96,7 +96,7 @@ class TensorBoardHandler(logging.Handler):
             return
         self._step = int(getattr(record, "step", self._step))
         held = unchanging(metrics)
-        self._logger.log(self._step, lambda: _values(held))
+        self._logger.log(self._step, lambda: _values(held), at=record.created)
 
     def flush(self) -> None:
         """Wait until all metrics taken so far are in the file."""
@@ -119,7 +119,7 @@ def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _values(value)
-    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0):
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0:
         listed = value.tolist() if hasattr(value, "tolist") else value  # torch's bfloat16 and CUDA have no other way
         numbers = np.asarray(listed, float).ravel()
         return Histogram(*np.histogram(numbers[np.isfinite(numbers)], _BINS))

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from toolkit.lines.background import Background
 from toolkit.lines.dictconfig import handlers, named_loggers
@@ -29,7 +29,7 @@ class InstalledLines:
         self._handlers = handlers(section, directory)
         for name, handler in self._handlers.items():
             # Each line that fails would be a traceback on the terminal of the training.
-            handler.handleError = self._complain_of(name)  # type: ignore[method-assign]
+            handler.handleError = self._complain_of(name)  # type: ignore[assignment, method-assign]
         self._queue = Background[_Waiting]("lines", self._write)
         self._changed = [self._changed_logger(name, settings) for name, settings in named_loggers(section).items()]
 
@@ -92,8 +92,11 @@ class QueuedHandler(logging.Handler):
 class ChangedLogger:
     """A logger with a handler more and other settings, until `restore` takes them back.
 
-    A setting that somebody changed in the meantime stays as that one wanted it.
+    Changes of one logger may overlap, and end in any order. A setting that somebody else changed in the meantime stays
+    as that one wanted it.
     """
+
+    _standing: ClassVar[list[ChangedLogger]] = []
 
     def __init__(
         self, logger: logging.Logger, handler: logging.Handler, level: str | int | None, propagate: bool
@@ -106,11 +109,18 @@ class ChangedLogger:
         logger.propagate, logger.disabled = propagate, False
         self._ours = {name: getattr(logger, name) for name in self._before}
         logger.addHandler(handler)
+        self._standing.append(self)
 
     def restore(self) -> None:
         """Give the logger back."""
         self._logger.removeHandler(self._handler)
+        later = self._standing[self._standing.index(self) + 1 :]
+        self._standing.remove(self)
+        above = next((change for change in later if change._logger is self._logger), None)
+        if above:
+            above._before = self._before
+            return
         for name, before in self._before.items():
             if getattr(self._logger, name) == self._ours[name]:
                 setattr(self._logger, name, before)
-        self._logger.setLevel(self._logger.level)  # forgets which levels were found to be enabled
+        self._logger.setLevel(self._logger.level)  # so that it forgets which levels it had found to be enabled

@@ -84,6 +84,6 @@ def _expect(where: str, key: str, section: Tree, known: Any) -> None:
     for name in section:
         if name not in known:
             raise ConfigError(
-                f"{where}: {key}.{name} has no counterpart here{nearest(name, known)}. In a plan, with dictConfig's keys "
-                "at the top, `metrics` is in the plan's words; other settings are single overrides"
+                f"{where}: {key}.{name} has no counterpart here{nearest(name, known)}. In a plan, with dictConfig's "
+                "keys at the top, `metrics` is in the plan's words; other settings are single overrides"
             )

@@ -57,7 +57,7 @@ class TextSink:
             elif not isinstance(value, HParams):  # they stand in config.yaml
                 by_logger.setdefault(_logger_of(key, record.stream), {})[key] = value
         for name, values in by_logger.items():
-            yield name, f"{_where(record)} {_compact(values)}", {"metrics": values}
+            yield name, f"{_where(record)} {_compact(name, values)}", {"metrics": values}
 
     def _row(self, key: str, table: Table, row: Sequence[Any], record: Record) -> tuple[str, dict[str, Any]]:
         cells = dict(zip(table.columns, row, strict=True))
@@ -96,11 +96,11 @@ def _where(record: Record) -> str:
     return f"step {record.policy_step}{late}"
 
 
-def _compact(values: Mapping[str, Value]) -> str:
+def _compact(logger: str, values: Mapping[str, Value]) -> str:
     """`loss=0.5 time/step_s=1.2`; what is no number and no text is only in the extra fields."""
     pairs = ((key, value.text if isinstance(value, Text) else value) for key, value in values.items())
     shown = (
-        f"{key.removeprefix('trainer/')}={_shown(value)}"
+        f"{key.removeprefix('trainer/').removeprefix(f'{logger}/')}={_shown(value)}"
         for key, value in pairs
         if isinstance(value, (float, int, str, Artifact))
     )
