@@ -114,9 +114,7 @@ def _read(source: Source) -> tuple[str, DictConfig]:
 def _preset(name: str) -> Path:
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(
-            f"{name!r} is no path to a .yaml file, and no preset is named so{nearest(name, presets())}"
-        )
+        raise ConfigError(f"{name!r} is no path to a .yaml file, and no preset is named so{nearest(name, presets())}")
     return path
 
 

@@ -46,7 +46,8 @@ def test_flush_waits_for_what_was_put_in_before_it() -> None:
 def test_what_is_too_much_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """While the work hangs, two of four items are refused, with one warning."""
     gate = threading.Event()
-    background = Background[int]("test", lambda items: None if gate.wait(10) else None, every_s=3600, capacity=2)
+    waited: list[bool] = []
+    background = Background[int]("test", lambda items: waited.append(gate.wait(10)), every_s=3600, capacity=2)
     with caplog.at_level(logging.WARNING, logger="toolkit"):
         for item in range(4):
             background.put(item)

@@ -66,5 +66,7 @@ def test_an_exception_is_a_field() -> None:
     try:
         raise KeyError("lost")
     except KeyError as error:
-        record = logging.LogRecord("mine", logging.ERROR, "f", 1, "failed", (), (type(error), error, error.__traceback__))
+        record = logging.LogRecord(
+            "mine", logging.ERROR, "f", 1, "failed", (), (type(error), error, error.__traceback__)
+        )
     assert "KeyError: 'lost'" in json.loads(JsonFormatter().format(record))["exception"]

@@ -36,7 +36,7 @@ def test_columns_are_fields_of_the_record_extra_ones_or_metrics(logger: logging.
     """A missing one is empty, and a text with commas, quotes and line ends comes back as it was."""
     handler = CSVHandler(tmp_path / "deep" / "out.csv", COLUMNS)
     logger.addHandler(handler)
-    logger.info("a, \"b\"\nc", extra={"question": "1+1?", "metrics": {"loss": 0.5}})
+    logger.info('a, "b"\nc', extra={"question": "1+1?", "metrics": {"loss": 0.5}})
     logger.warning("plain %d", 2)
     handler.flush()
     assert rows(tmp_path / "deep" / "out.csv") == [
@@ -67,7 +67,14 @@ def test_a_file_is_continued_also_behind_a_torn_row(tmp_path: Path) -> None:
         handler = CSVHandler(path, ["name", "message"])
         handler.handle(logging.LogRecord("n", logging.INFO, "f", 1, "whole", (), None))
         handler.close()
-    assert rows(path) == [["name", "message"], ["n", "whole"], ["1", "half of a"], ["n", "whole"], ["2"], ["n", "whole"]]
+    assert rows(path) == [
+        ["name", "message"],
+        ["n", "whole"],
+        ["1", "half of a"],
+        ["n", "whole"],
+        ["2"],
+        ["n", "whole"],
+    ]
 
 
 def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:

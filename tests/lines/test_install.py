@@ -209,7 +209,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_lost_however_the_process_ends(end: str, tmp_path: Path) -> None:
-    """Lines of the loop and rows of the logger are in the file and in the CSV file, with nothing closed by the script."""
+    """Lines of the loop and rows of the logger are in both files, with nothing closed by the script."""
     code = f"""
 import logging
 from pathlib import Path

@@ -22,7 +22,8 @@ _BINS = 64
 
 def unchanging_record(record: logging.LogRecord) -> logging.LogRecord:
     """A copy that another thread may format later: what the caller could still change in place is copied too."""
-    held = copy.copy(record)
+    held: logging.LogRecord = object.__new__(type(record))  # on the training thread, where copy.copy costs thrice that
+    held.__dict__.update(record.__dict__)
     if isinstance(record.args, Mapping):
         held.args = unchanging(record.args)
     elif record.args:
