@@ -178,7 +178,7 @@ def test_a_reward_and_what_was_rewarded(tmp_path: Path) -> None:
     found = values(tmp_path)
     assert found["rewards/correct/mean"] == 0.5
     assert not [key for key in found if "total" in key]
-    assert values(tmp_path, "samples")["samples/correct"] == Table(
+    assert values(tmp_path, "samples")["rewards/correct/samples"] == Table(
         ("sample", "reward"), [["a", 1.0], ["b", 0.0], ["c", None]]
     )
 

@@ -112,7 +112,7 @@ def log_model_output(
 def log_reward(reward_name: str, values: Any, samples: Sequence[str] | None = None) -> None:
     """Log the values that a reward function gave, a number or None a completion, at the last step that was logged.
 
-    `samples` are what was rewarded; they stand beside the values in the table `samples/NAME`.
+    `samples` are what was rewarded; they stand beside the values in the table `rewards/NAME/samples`.
     """
     _run.guarded(f"the reward {reward_name!r}", lambda: _log_reward(reward_name, values, samples))
 
@@ -181,7 +181,7 @@ def _log_reward(name: str, values: Any, samples: Sequence[str] | None) -> None:
     _run.log(None, lambda: _without_total(_reward_values(rewards_of())))
     if samples is not None:
         texts = [str(sample) for sample in samples]
-        _run.log(None, lambda: {f"samples/{name}": _rewarded(texts, rewards_of()[name])}, stream="samples")
+        _run.log(None, lambda: {f"rewards/{name}/samples": _rewarded(texts, rewards_of()[name])}, stream="samples")
 
 
 def _held(rewards: Mapping[str, Any]) -> Callable[[], dict[str, list[float | None]]]:

@@ -91,6 +91,14 @@ def test_a_row_of_completions_is_a_line_with_its_cells(kept: Kept) -> None:
     assert second.__dict__["completion"] == "x" * 999
 
 
+def test_rows_without_completions_are_no_model_outputs(kept: Kept) -> None:
+    """They stand on the logger of their key, so that a log of model outputs has nothing else in it."""
+    written({"rewards/a/samples": Table(("sample", "reward"), [("x", 1.0)])}, kept, "samples")
+    assert [(line.name, line.getMessage()) for line in kept.records] == [
+        ("rewards", "step 120 rewards/a/samples sample='x' reward=1")
+    ]
+
+
 def test_settings_are_no_line_and_a_quiet_logger_gets_none(kept: Kept) -> None:
     """Hyperparameters stand in config.yaml; what a logger would not take is not made."""
     logging.getLogger("metrics").setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from toolkit.text.reasoning import split
 
 _NAMES = {"prompt": "question", "reference": "true_answer", "completion": "model_output"}
 """What columns of our tables are called in a log of model outputs too."""
+_COMPLETION = frozenset({"completion", "model_output"})
 _SHOWN = 200
 """Characters of a text that stand in a line; the whole is in the line's extra fields."""
 
@@ -24,9 +25,9 @@ class TextSink:
     | `rewards` | keys under `rewards/` | the same |
     | `system` | the stream `system` | the same |
     | `metrics` | everything else | the same |
-    | `model_outputs` | a line a row of each table | `step`, `stream`, the cells by column |
+    | `model_outputs` | a line a row of each table of completions | `step`, `stream`, the cells by column |
 
-    A table of completions also gives `question`, `true_answer`, `model_output`, `model_answer` and `model_reasoning`,
+    Rows of other tables are lines on the logger of their key. A table of completions also gives `question`, `true_answer`, `model_output`, `model_answer` and `model_reasoning`,
     split by the `tags` of reasoning and answer. `closing` is called by `close`.
     """
 
@@ -53,7 +54,8 @@ class TextSink:
         by_logger: dict[str, dict[str, Value]] = {}
         for key, value in record.values.items():
             if isinstance(value, Table):
-                yield from (("model_outputs", *self._row(key, value, row, record)) for row in value.rows)
+                name = _logger_of(key, record.stream) if _COMPLETION.isdisjoint(value.columns) else "model_outputs"
+                yield from ((name, *self._row(key, value, row, record)) for row in value.rows)
             elif not isinstance(value, HParams):  # they stand in config.yaml
                 by_logger.setdefault(_logger_of(key, record.stream), {})[key] = value
         for name, values in by_logger.items():
