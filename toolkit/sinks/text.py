@@ -27,8 +27,9 @@ class TextSink:
     | `metrics` | everything else | the same |
     | `model_outputs` | a line a row of each table of completions | `step`, `stream`, the cells by column |
 
-    Rows of other tables are lines on the logger of their key. A table of completions also gives `question`, `true_answer`, `model_output`, `model_answer` and `model_reasoning`,
-    split by the `tags` of reasoning and answer. `closing` is called by `close`.
+    Rows of other tables are lines on the logger of their key. A table of completions also gives `question`,
+    `true_answer`, `model_output`, `model_answer` and `model_reasoning`, split by the `tags` of reasoning and answer.
+    `closing` is called by `close`.
     """
 
     name = "the text logs"
