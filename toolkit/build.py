@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,20 +22,23 @@ from toolkit.compute import ComputeCost
 from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
 from toolkit.errors import ConfigError, SinkError
+from toolkit.lines.install import InstalledLines
 from toolkit.logger import Logger, Processor
 from toolkit.record import HParams
 from toolkit.settings.metrics import ComputeFamily, CustomFamily
-from toolkit.settings.sinks import Sinks
 from toolkit.sinks import Sink
 from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink
 from toolkit.sinks.jsonl import JsonlSink
+from toolkit.sinks.text import TextSink
 from toolkit.trend import RewardTrends
 from toolkit.validation.background import BackgroundValidator
-from toolkit.validation.heldout import HeldOut
+from toolkit.validation.heldout import HeldOut, read
 from toolkit.validation.policy import Policy
 from toolkit.validation.runner import Report, validate
 from toolkit.validation.scorers import Scorer, correctness, strict_format
+
+_log = logging.getLogger("toolkit")
 
 JOURNAL = "metrics.jsonl"
 SAMPLES = "samples/completions.jsonl"
@@ -47,8 +51,9 @@ def observer(
     heldout: HeldOut | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     metrics: Mapping[str, MetricFunction] | None = None,
+    closing: Sequence[Callable[[], None]] = (),
 ) -> Observer:
-    """Everything that observes one run, ready to be handed its steps.
+    """Everything that observes one run, ready to be handed its steps; `closing` is called when it closes, last.
 
     Raises `SinkError` when a sink cannot start and `ConfigError` for held-out data of another kind, or for a metric
     function that cannot be imported.
@@ -58,9 +63,10 @@ def observer(
             f"heldout: expected a toolkit.HeldOut(name, prompts, references), got a {type(heldout).__name__}"
         )
     functions = _functions(config.metrics.custom, metrics or {})
+    heldout = heldout or heldout_of(config)
     _write_config(config, log_dir)
     logger = Logger(
-        _sinks(config.sinks, log_dir),
+        _sinks(config, log_dir),
         _processors(config),
         capacity=config.queue.capacity,
         burst_s=config.queue.burst_s,
@@ -70,7 +76,26 @@ def observer(
     validation = _validation(config, logger, heldout, scorers) if heldout and config.validation.enabled else None
     text = TextMetrics(config.metrics)
     callbacks = _callbacks(config, text, functions)
-    return Observer(logger, callbacks, validation, log_dir, closing=[text.close])
+    return Observer(logger, callbacks, validation, log_dir, closing=[text.close, *closing])
+
+
+def heldout_of(config: Config) -> HeldOut | None:
+    """The problems that the configuration names, if it does; a file that is not there yet is only warned of.
+
+    Raises `ConfigError` for a file that has no problems in it.
+    """
+    data = config.validation.data
+    if not (data and config.validation.enabled):
+        return None
+    if not Path(data).exists():
+        _log.warning("validation.data: %s is not there: nothing is validated until it is", data)
+        return None
+    return read(Path(data))
+
+
+def default_scorers(config: Config) -> dict[str, Scorer]:
+    """What policies are scored by where nothing else is given."""
+    return {"accuracy": correctness, "format_strict": strict_format(config.metrics.format.tags)}
 
 
 def _callbacks(config: Config, text: TextMetrics, functions: Mapping[str, MetricFunction]) -> list[Callback]:
@@ -124,7 +149,7 @@ def _validation(
     config: Config, logger: Logger, heldout: HeldOut, scorers: Mapping[str, Scorer] | None
 ) -> ValidationCallback:
     problems = heldout.first(config.validation.max_samples)
-    chosen = scorers or {"accuracy": correctness, "format_strict": strict_format(config.metrics.format.tags)}
+    chosen = scorers or default_scorers(config)
 
     def run(policy: Policy, step: int) -> Report:
         return validate(policy, problems, chosen, policy_step=step)
@@ -133,7 +158,8 @@ def _validation(
     return ValidationCallback(config.validation, validator, logger)
 
 
-def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:
+def _sinks(config: Config, log_dir: Path) -> list[Sink]:
+    settings = config.sinks
     makers: dict[str, Callable[[], Sink]] = {}
     if settings.jsonl.enabled:
         makers["jsonl"] = lambda: ByStream({"samples": JsonlSink(log_dir / SAMPLES)}, rest=JsonlSink(log_dir / JOURNAL))
@@ -141,6 +167,8 @@ def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:
         makers["tensorboard"] = partial(_tensorboard, log_dir / TENSORBOARD)
     if settings.console.enabled:
         makers["console"] = lambda: ConsoleSink(settings.console.every_s)
+    if settings.text.enabled:
+        makers["text"] = partial(_text, config, log_dir)
     return [_started(name, make) for name, make in makers.items()]
 
 
@@ -149,6 +177,12 @@ def _started(name: str, make: Callable[[], Sink]) -> Sink:
         return make()
     except OSError as error:
         raise SinkError(f"sinks.{name}: cannot start: {error.strerror}: {error.filename}") from error
+
+
+def _text(config: Config, log_dir: Path) -> Sink:
+    lines = InstalledLines(config.logging, log_dir)
+    tags = config.metrics.format.tags
+    return TextSink((tags[0], tags[-1]), closing=lines.close)
 
 
 def _tensorboard(log_dir: Path) -> Sink:

@@ -12,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import PositiveInt, ValidationError
 
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, nearest
 from toolkit.settings import Seconds, Section
 from toolkit.settings.callbacks import Batch, Samples, Validation
+from toolkit.settings.lines import Lines
+from toolkit.settings.logging_plan import is_logging_plan, translated
 from toolkit.settings.metrics import Metrics
 from toolkit.settings.sinks import Sinks
 
@@ -44,17 +46,21 @@ class Config(Section):
     samples: Samples = Samples()
     batch: Batch = Batch()
     queue: Queue = Queue()
+    logging: Lines = Lines()
 
 
 def load(source: Source = "grpo", overrides: Sequence[str] = ()) -> Config:
     """The configuration that a preset's name, a YAML path, a mapping or an OmegaConf node describes.
 
-    `overrides` are `key=value` settings such as `metrics.format=false`; they win over `source`. Raises
-    `ConfigError` with one line for each thing that is wrong.
+    `overrides` are `key=value` settings such as `metrics.format=false`; they win over `source`, which may also be a
+    logging plan (`toolkit.settings.logging_plan`). Raises `ConfigError` with one line for each thing that is wrong.
     """
     name, node = _read(source)
     changes = [_parse_override(text) for text in overrides]
     try:
+        if is_logging_plan(node):
+            tree: Any = OmegaConf.to_container(node, resolve=True)
+            node = OmegaConf.create(translated(name, tree))
         merged = OmegaConf.merge(node, *(_spell_switches(node, change) for change in changes))
         settings = OmegaConf.to_container(merged, resolve=True)
         return Config.model_validate(settings)
@@ -108,10 +114,7 @@ def _read(source: Source) -> tuple[str, DictConfig]:
 def _preset(name: str) -> Path:
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(
-            f"no preset is named {name!r}{_nearest(name, presets())} Expected a path to a .yaml file, or one of "
-            f"the presets {', '.join(presets())}"
-        )
+        raise ConfigError(f"{name!r} is no path to a .yaml file, and no preset is named so{nearest(name, presets())}")
     return path
 
 
@@ -161,11 +164,6 @@ def _nearest_key(keys: list[str]) -> str:
         whole = f"{parent}.{near[0]}" if parent and near[0] in names else near[0]
         return f"; did you mean {whole!r}?"
     return f"; known here: {', '.join(names)}" if names else ""
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "", sections: bool = False) -> Iterator[tuple[str, Any]]:

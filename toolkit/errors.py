@@ -1,5 +1,8 @@
 """Every error this package raises on purpose; each message says what was wrong, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class ToolkitError(Exception):
     """The root of the tree: catch it to catch everything below."""
@@ -22,3 +25,10 @@ class MissingExtra(ToolkitError):
 
     def __init__(self, need: str, extra: str) -> None:
         super().__init__(f"{need}: pip install 'grpo-toolkit[{extra}]'")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that is most like it, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(names) or 'none'}"

@@ -8,20 +8,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from toolkit.lines.install import InstalledLines
 from toolkit.logger import Logger
 from toolkit.record import Histogram, HParams, Record, Table, Text, Value
+from toolkit.settings.lines import Lines
 from toolkit.sinks import Sink
 from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink
 from toolkit.sinks.jsonl import JsonlSink
 from toolkit.sinks.memory import MemorySink
 from toolkit.sinks.tensorboard import TensorBoardSink
+from toolkit.sinks.text import TextSink
 
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
     "console": lambda path: ConsoleSink(1e-9, Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
+    "text": lambda path: TextSink(closing=InstalledLines(Lines(), path / "run").close),
     "by stream": lambda path: ByStream({"samples": MemorySink()}, rest=MemorySink()),
 }
 EVERYTHING: dict[str, Value] = {
