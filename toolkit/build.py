@@ -57,8 +57,8 @@ def observer(
 ) -> Observer:
     """Everything that observes one run, ready to be handed its steps; in all processes but the first, nothing.
 
-    Raises `SinkError` when a sink cannot start or another process writes this run, and `ConfigError` for held-out data of another kind, or for a metric
-    function that cannot be imported.
+    Raises `SinkError` when a sink cannot start or another process writes this run, and `ConfigError` for held-out data
+    of another kind, or for a metric function that cannot be imported.
     """
     if heldout is not None and not isinstance(heldout, HeldOut):
         raise ConfigError(

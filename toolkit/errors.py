@@ -1,6 +1,5 @@
 """Every error this package raises on purpose; each message says what was wrong, where, and what to do."""
 
-
 from toolkit.secrets import hidden
 
 

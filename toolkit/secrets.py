@@ -15,7 +15,9 @@ HIDDEN = "[secret]"
 _SHORTEST = 8  # a shorter one stands in ordinary text by chance
 _TELLING = re.compile(r"(?:api_?key|(?:access|private|secret)_?key|secret|token)$|password|passwd", re.I)
 # Words of a vocabulary and marks of a chat template: <|im_end|>, [PAD].
-_VOCABULARY = re.compile(r"(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end|user|assistant|image|special|per|first|last)_token$", re.I)
+_VOCABULARY = re.compile(
+    r"(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end|user|assistant|image|special|per|first|last)_token$", re.I
+)
 _BRACKETED = re.compile(r"<.*>|\[.*\]", re.S)
 # No alternative begins with an assertion: the engine then skips to a possible first letter, three times as fast.
 _WELL_KNOWN = (
