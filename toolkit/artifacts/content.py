@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from toolkit.artifacts import arrays, files, pretrained
+from toolkit.artifacts import checkpoint, files, pretrained
 from toolkit.artifacts.manifest import Manifest
 
 
@@ -23,7 +23,7 @@ class Content:
 
 Reader: TypeAlias = Callable[[Path, Manifest, Any], Any]
 
-READERS: Mapping[str, Reader] = {"file": files.read, "orbax": arrays.read, "transformers": pretrained.read}
+READERS: Mapping[str, Reader] = {"file": files.read, "orbax": checkpoint.read, "transformers": pretrained.read}
 """By format: (content's directory, manifest, `like`) -> the object."""
 
 
@@ -37,4 +37,4 @@ def content_of(given: Any, tokenizer: Any = None) -> Content:
         return Content("file", "file", files.writer(Path(given)))
     if pretrained.knows(given):
         return Content("model", "transformers", pretrained.writer(given, tokenizer))
-    return Content("model", "orbax", arrays.writer(given))
+    return Content("model", "orbax", checkpoint.writer(given))
