@@ -105,7 +105,7 @@ def _read(source: Source) -> tuple[str, DictConfig]:
         try:
             return "mapping", OmegaConf.create(dict(source))
         except OmegaConfBaseException as error:
-            raise ConfigError(f"mapping: {error}") from error
+            raise ConfigError(f"mapping: {error}") from None
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"}:
         path = _preset(str(source))
