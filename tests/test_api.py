@@ -48,7 +48,8 @@ def log_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_runs_directory_has_what_the_design_says(log_dir: Path) -> None:
     """Configuration, journal, samples and TensorBoard files each stand at their place."""
-    assert {path.name for path in log_dir.iterdir()} == {"config.yaml", "metrics.jsonl", "samples", "tensorboard"}
+    names = {path.name for path in log_dir.iterdir()}
+    assert names == {".lock", "config.yaml", "metrics.jsonl", "samples", "tensorboard"}
     config = yaml.safe_load((log_dir / "config.yaml").read_text())
     assert config["metrics"]["format"]["enabled"] is False
     assert len(list(jsonl.read(log_dir / "samples" / "completions.jsonl"))) == 2

@@ -68,8 +68,12 @@ def observe(
     `format_strict`. `metrics` are functions of your own by name: each takes the rollout of a step and gives a number,
     or several by name, for `custom/`. Raises `ConfigError` or `SinkError` for anything that could not work later.
     """
-    directory = Path(log_dir) if log_dir else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
-    return build.observer(load(config, overrides), directory, heldout, scorers, metrics)
+    return build.observer(load(config, overrides), run_directory(log_dir), heldout, scorers, metrics)
+
+
+def run_directory(log_dir: str | Path | None) -> Path:
+    """The directory that is meant: `runs/<time>` where none is given."""
+    return Path(log_dir) if log_dir else Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def watch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +24,11 @@ from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
 from toolkit.errors import ConfigError, SinkError
 from toolkit.lines.install import InstalledLines
+from toolkit.lock import RunLock
 from toolkit.logger import Logger, Processor
+from toolkit.processes import is_main, process_index
 from toolkit.record import HParams
+from toolkit.redaction import hide_in_message, redacted
 from toolkit.settings.metrics import ComputeFamily, CustomFamily
 from toolkit.sinks import Sink
 from toolkit.sinks.by_stream import ByStream
@@ -44,6 +48,8 @@ JOURNAL = "metrics.jsonl"
 SAMPLES = "samples/completions.jsonl"
 TENSORBOARD = "tensorboard"
 
+_log = logging.getLogger("toolkit")
+
 
 def observer(
     config: Config,
@@ -53,18 +59,37 @@ def observer(
     metrics: Mapping[str, MetricFunction] | None = None,
     closing: Sequence[Callable[[], None]] = (),
 ) -> Observer:
-    """Everything that observes one run, ready to be handed its steps; `closing` is called when it closes, last.
+    """Everything that observes one run, ready to be handed its steps; in all processes but the first, nothing.
 
-    Raises `SinkError` when a sink cannot start and `ConfigError` for held-out data of another kind, or for a metric
-    function that cannot be imported.
+    `closing` is called when it closes, last.
+
+    Raises `SinkError` when a sink cannot start or another process writes this run, and `ConfigError` for held-out data
+    of another kind, or for a metric function that cannot be imported.
     """
     if heldout is not None and not isinstance(heldout, HeldOut):
         raise ConfigError(
             f"heldout: expected a toolkit.HeldOut(name, prompts, references), got a {type(heldout).__name__}"
         )
     functions = _functions(config.metrics.custom, metrics or {})
+    if not is_main():
+        _log.info("process %d does not log: process 0 does", process_index())
+        return Observer(Logger(()), (), log_dir=log_dir, closing=closing)
     heldout = heldout or heldout_of(config)
-    _write_config(config, log_dir)
+    with ExitStack() as undone:
+        lock = _locked(log_dir)
+        undone.callback(lock.release)
+        _write_config(config, log_dir)
+        logger = _logger(config, log_dir)
+        undone.pop_all()
+    validation = _validation(config, logger, heldout, scorers) if heldout and config.validation.enabled else None
+    text = TextMetrics(config.metrics)
+    callbacks = _callbacks(config, text, functions)
+    return Observer(logger, callbacks, validation, log_dir, closing=[text.close, lock.release, *closing])
+
+
+def _logger(config: Config, log_dir: Path) -> Logger:
+    """The logger to all sinks, with the configuration as its first row; our own log hides secrets from then on."""
+    logging.getLogger("toolkit").addFilter(hide_in_message)
     logger = Logger(
         _sinks(config, log_dir),
         _processors(config),
@@ -73,10 +98,7 @@ def observer(
         close_s=config.queue.close_s,
     )
     logger.log(0, {"config": HParams(flat(config))}, stream="system")
-    validation = _validation(config, logger, heldout, scorers) if heldout and config.validation.enabled else None
-    text = TextMetrics(config.metrics)
-    callbacks = _callbacks(config, text, functions)
-    return Observer(logger, callbacks, validation, log_dir, closing=[text.close, *closing])
+    return logger
 
 
 def heldout_of(config: Config) -> HeldOut | None:
@@ -135,8 +157,9 @@ def _function(text: str) -> MetricFunction:
 
 def _processors(config: Config) -> list[Processor]:
     rewards, compute = config.metrics.rewards, config.metrics.compute
-    processors: list[Processor] = [RewardTrends(rewards.window)] if rewards.enabled else []
-    return [*processors, _compute_cost(compute)] if compute.enabled else processors
+    trends: list[Processor] = [RewardTrends(rewards.window)] if rewards.enabled else []
+    cost: list[Processor] = [_compute_cost(compute)] if compute.enabled else []
+    return [*trends, *cost, redacted]  # secrets last: whatever makes text comes before
 
 
 def _compute_cost(settings: ComputeFamily) -> ComputeCost:
@@ -192,12 +215,23 @@ def _tensorboard(log_dir: Path) -> Sink:
     return TensorBoardSink(log_dir, layout)
 
 
+def _locked(log_dir: Path) -> RunLock:
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        return RunLock(log_dir)
+    except OSError as error:
+        raise _unwritable(log_dir, error) from error
+
+
 def _write_config(config: Config, log_dir: Path) -> None:
     """Write the resolved configuration, which also shows before training starts that the directory can be written."""
     try:
-        log_dir.mkdir(parents=True, exist_ok=True)
         draft = log_dir / "config.yaml.new"
         draft.write_text(as_yaml(config))
         os.replace(draft, log_dir / "config.yaml")
     except OSError as error:
-        raise SinkError(f"log_dir {str(log_dir)!r} cannot be written: {error.strerror}") from error
+        raise _unwritable(log_dir, error) from error
+
+
+def _unwritable(log_dir: Path, error: OSError) -> SinkError:
+    return SinkError(f"log_dir {str(log_dir)!r} cannot be written: {error.strerror}")

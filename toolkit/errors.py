@@ -3,9 +3,14 @@
 import difflib
 from collections.abc import Iterable
 
+from toolkit.secrets import hidden
+
 
 class ToolkitError(Exception):
-    """The root of the tree: catch it to catch everything below."""
+    """The root of the tree: catch it to catch everything below. Secrets in the message are hidden."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hidden(message))
 
 
 class ConfigError(ToolkitError):
@@ -18,6 +23,10 @@ class RolloutError(ToolkitError):
 
 class SinkError(ToolkitError):
     """A configured backend that cannot start: raised before training starts."""
+
+
+class ArtifactError(ToolkitError):
+    """An artifact that cannot be saved as it is given, or that is not there or damaged when it is loaded."""
 
 
 class MissingExtra(ToolkitError):
