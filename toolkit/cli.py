@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 import toolkit
-from toolkit import validate
+from toolkit import export, validate
 from toolkit.config import as_yaml, load
 from toolkit.errors import MissingExtra, ToolkitError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("validate")(validate.command)
+app.command("export")(export.command)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Single settings, for example metrics.format=false.")]
 
