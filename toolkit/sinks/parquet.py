@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 from toolkit.errors import MissingExtra
@@ -41,7 +42,7 @@ class ParquetSink:
         self._directory = directory.absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._group_rows = group_rows
-        self._waiting: dict[_Table, list[tuple[Any, ...]]] = {}
+        self._waiting: dict[_Table, list[list[Any]]] = {}
         self._writers: dict[_Table, _Writer] = {}
 
     def write(self, records: Sequence[Record]) -> None:
@@ -50,9 +51,11 @@ class ParquetSink:
             time, *steps = place(record)
             front = (round(time * 1e6), *steps)
             for name, columns, cells in rows(record):
-                waiting = self._waiting.setdefault((name, columns), [])
-                waiting.extend((*front, *row) for row in cells)
-                if len(waiting) >= self._group_rows:
+                waiting = self._waiting.setdefault((name, columns), [[] for _ in (*PLACE, *columns)])
+                more = [*([cell] * len(cells) for cell in front), *zip(*cells, strict=True)]
+                for column, values in zip(waiting, more, strict=bool(cells)):
+                    column.extend(values)
+                if len(waiting[0]) >= self._group_rows:
                     self._flush((name, columns))
 
     def close(self) -> None:
@@ -67,7 +70,7 @@ class ParquetSink:
         set_aside(self._directory, ".parquet")
 
     def _flush(self, table: _Table) -> None:
-        columns = list(zip(*self._waiting.pop(table), strict=True))
+        columns = self._waiting.pop(table)
         writer = self._writer(table, [_numeric(column) for column in columns[len(PLACE) :]])
         values = [
             _as_numbers(column) if number else _as_texts(column)
@@ -94,7 +97,7 @@ class ParquetSink:
 
 
 def _numeric(column: Sequence[Any]) -> bool:
-    return all(cell is None or isinstance(cell, float | int) for cell in column)
+    return all(issubclass(kind, float | int | NoneType) for kind in set(map(type, column)))
 
 
 def _as_numbers(column: Sequence[Any]) -> list[float | None]:
