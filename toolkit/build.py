@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from toolkit.callbacks import Callback
 from toolkit.callbacks.batch import BatchCallback
@@ -23,18 +24,21 @@ from toolkit.compute import ComputeCost
 from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
 from toolkit.errors import ConfigError, SinkError
+from toolkit.history import History
 from toolkit.lines.install import InstalledLines
 from toolkit.lock import RunLock
 from toolkit.logger import Logger, Processor
 from toolkit.processes import is_main, process_index
 from toolkit.record import HParams
 from toolkit.redaction import hide_in_message, redacted
+from toolkit.settings import sinks
 from toolkit.settings.metrics import ComputeFamily, CustomFamily
 from toolkit.sinks import Sink
-from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink
+from toolkit.sinks.csv import CsvSink
 from toolkit.sinks.jsonl import JsonlSink
 from toolkit.sinks.text import TextSink
+from toolkit.sinks.view import Rebuildable, View
 from toolkit.trend import RewardTrends
 from toolkit.validation.background import BackgroundValidator
 from toolkit.validation.heldout import HeldOut, read
@@ -47,6 +51,9 @@ _log = logging.getLogger("toolkit")
 JOURNAL = "metrics.jsonl"
 SAMPLES = "samples/completions.jsonl"
 TENSORBOARD = "tensorboard"
+CSV = "csv"
+
+_Started = TypeVar("_Started")
 
 _log = logging.getLogger("toolkit")
 
@@ -183,11 +190,15 @@ def _validation(
 
 def _sinks(config: Config, log_dir: Path) -> list[Sink]:
     settings = config.sinks
+    # Before the journal takes its first row: the past is what stands in it now.
+    past = _started("jsonl", partial(history, log_dir))
     makers: dict[str, Callable[[], Sink]] = {}
     if settings.jsonl.enabled:
-        makers["jsonl"] = lambda: ByStream({"samples": JsonlSink(log_dir / SAMPLES)}, rest=JsonlSink(log_dir / JOURNAL))
+        makers["jsonl"] = partial(_journal, settings.jsonl, log_dir)
     if settings.tensorboard.enabled:
-        makers["tensorboard"] = partial(_tensorboard, log_dir / TENSORBOARD)
+        makers["tensorboard"] = lambda: _view(tensorboard(log_dir / TENSORBOARD), past)
+    if settings.csv.enabled:
+        makers["csv"] = lambda: _view(CsvSink(log_dir / CSV, settings.csv.columns, settings.csv.number), past)
     if settings.console.enabled:
         makers["console"] = lambda: ConsoleSink(settings.console.every_s)
     if settings.text.enabled:
@@ -195,7 +206,20 @@ def _sinks(config: Config, log_dir: Path) -> list[Sink]:
     return [_started(name, make) for name, make in makers.items()]
 
 
-def _started(name: str, make: Callable[[], Sink]) -> Sink:
+def history(log_dir: Path) -> History:
+    """What the journals of a run hold at this moment."""
+    return History(log_dir / JOURNAL, log_dir / SAMPLES)
+
+
+def _journal(settings: sinks.JsonlSink, log_dir: Path) -> Sink:
+    return JsonlSink(log_dir / JOURNAL, {"samples": log_dir / SAMPLES}, settings.segment_mb * 2**20)
+
+
+def _view(sink: Rebuildable, past: History) -> Sink:
+    return View(sink, past) if past else sink
+
+
+def _started(name: str, make: Callable[[], _Started]) -> _Started:
     try:
         return make()
     except OSError as error:
@@ -208,7 +232,8 @@ def _text(config: Config, log_dir: Path) -> Sink:
     return TextSink((tags[0], tags[-1]), closing=lines.close)
 
 
-def _tensorboard(log_dir: Path) -> Sink:
+def tensorboard(log_dir: Path) -> Rebuildable:
+    """The TensorBoard sink with our dashboards."""
     from toolkit.dashboards.tensorboard import layout  # its protos take 0.2 s to import: only where they are used
     from toolkit.sinks.tensorboard import TensorBoardSink
 

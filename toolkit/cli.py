@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 import toolkit
-from toolkit import validate
+from toolkit import export, validate
 from toolkit.config import as_yaml, load
 from toolkit.errors import MissingExtra, ToolkitError
 from toolkit.options import LogDir, Overrides, TensorBoard, Wandb, WandbProject, all_overrides
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("validate")(validate.command)
+app.command("export")(export.command)
 
 
 @app.callback(invoke_without_command=True)

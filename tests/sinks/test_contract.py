@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from toolkit.history import History
 from toolkit.lines.install import InstalledLines
 from toolkit.logger import Logger
-from toolkit.record import Histogram, HParams, Record, Table, Text, Value
+from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
 from toolkit.settings.lines import Lines
 from toolkit.sinks import Sink
-from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink
+from toolkit.sinks.csv import CsvSink
 from toolkit.sinks.jsonl import JsonlSink
 from toolkit.sinks.memory import MemorySink
+from toolkit.sinks.parquet import ParquetSink
 from toolkit.sinks.tensorboard import TensorBoardSink
 from toolkit.sinks.text import TextSink
+from toolkit.sinks.view import View
 
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
@@ -26,7 +29,9 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "console": lambda path: ConsoleSink(1e-9, Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
     "text": lambda path: TextSink(closing=InstalledLines(Lines(), path / "run").close),
-    "by stream": lambda path: ByStream({"samples": MemorySink()}, rest=MemorySink()),
+    "csv": lambda path: CsvSink(path / "run" / "csv"),
+    "parquet": lambda path: ParquetSink(path / "run" / "parquet"),
+    "view": lambda path: View(CsvSink(path / "run" / "csv"), past(path / "run" / "metrics.jsonl")),
 }
 EVERYTHING: dict[str, Value] = {
     "float": 1.0,
@@ -38,7 +43,16 @@ EVERYTHING: dict[str, Value] = {
     "text": Text("*hello*"),
     "settings": HParams({"a": 1.0, "b": "x", "c": None, "d": True}),
     "a strange [key]/ü": 2.0,
+    "picture": Image(np.zeros((2, 3, 3), np.uint8), "black"),
+    "moving picture": Video(np.zeros((2, 4, 3, 3), np.float32)),
+    "model": Artifact("model", Path("model.npz"), "model", "00", {"loss": 0.5}),
 }
+
+
+def past(journal: Path) -> History:
+    """Of a run whose last step was 2."""
+    JsonlSink(journal).write([Record("train", step, step, 1e9 + step, {"float": 0.0}) for step in range(3)])
+    return History(journal)
 
 
 @pytest.fixture(params=SINKS)

@@ -55,6 +55,7 @@ class TensorBoardSink:
 
     def __init__(self, log_dir: Path, layout: Callable[[Collection[str]], layout_pb2.Layout] | None = None) -> None:
         self.late = 0
+        self._log_dir = log_dir
         self._file = EventFile(log_dir)
         self._layout = layout
         self._shown_layout = layout_pb2.Layout()
@@ -86,6 +87,15 @@ class TensorBoardSink:
     def close(self) -> None:
         """Close the file; everything is in it already."""
         self._file.close()
+
+    def set_aside(self) -> None:
+        """Rename all event files of the directory so that TensorBoard no longer reads them, and start a new one."""
+        self._file.close()
+        for path in self._log_dir.glob("*tfevents*"):
+            path.rename(path.with_name(path.name.replace("tfevents", "superseded")))
+        self._file = EventFile(self._log_dir)
+        self._scalar_tags, self._shown_layout = set(), layout_pb2.Layout()
+        self._last_steps.clear()
 
     def _layout_of(self, scalar_tags: Collection[str]) -> layout_pb2.Layout:
         if self._layout is None or len(scalar_tags) == len(self._scalar_tags):
