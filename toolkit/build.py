@@ -140,7 +140,7 @@ def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:
     if settings.tensorboard.enabled:
         makers["tensorboard"] = partial(_tensorboard, log_dir / TENSORBOARD)
     if settings.console.enabled:
-        makers["console"] = lambda: ConsoleSink(settings.console.every_s)
+        makers["console"] = lambda: ConsoleSink(**settings.console.model_dump(exclude={"enabled"}))
     return [_started(name, make) for name, make in makers.items()]
 
 

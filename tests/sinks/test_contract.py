@@ -20,7 +20,7 @@ from toolkit.sinks.tensorboard import TensorBoardSink
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
-    "console": lambda path: ConsoleSink(1e-9, Console(file=io.StringIO())),
+    "console": lambda path: ConsoleSink(1e-9, console=Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
     "by stream": lambda path: ByStream({"samples": MemorySink()}, rest=MemorySink()),
 }
