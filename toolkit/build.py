@@ -200,7 +200,7 @@ def _sinks(config: Config, log_dir: Path) -> list[Sink]:
     if settings.csv.enabled:
         makers["csv"] = lambda: _view(CsvSink(log_dir / CSV, settings.csv.columns, settings.csv.number), past)
     if settings.console.enabled:
-        makers["console"] = lambda: ConsoleSink(settings.console.every_s)
+        makers["console"] = lambda: ConsoleSink(**settings.console.model_dump(exclude={"enabled"}))
     if settings.text.enabled:
         makers["text"] = partial(_text, config, log_dir)
     return [_started(name, make) for name, make in makers.items()]

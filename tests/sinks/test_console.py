@@ -10,7 +10,7 @@ from toolkit.sinks.console import ConsoleSink
 
 def shown(every_s: float, records: list[Record]) -> str:
     out = io.StringIO()
-    sink = ConsoleSink(every_s, Console(file=out, width=100))
+    sink = ConsoleSink(every_s, console=Console(file=out, width=100))
     for record in records:
         sink.write([record])
     sink.close()

@@ -26,7 +26,7 @@ from toolkit.sinks.view import View
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
-    "console": lambda path: ConsoleSink(1e-9, Console(file=io.StringIO())),
+    "console": lambda path: ConsoleSink(1e-9, console=Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
     "text": lambda path: TextSink(closing=InstalledLines(Lines(), path / "run").close),
     "csv": lambda path: CsvSink(path / "run" / "csv"),

@@ -18,9 +18,17 @@ def _number_format(spec: str) -> str:
 
 
 class ConsoleSink(Switch):
-    """`sinks.console`: one table at most every `every_s` seconds."""
+    """`sinks.console`: a table or a line at multiples of `every` steps, and at most every `every_s` seconds.
 
+    `metrics` are glob patterns of the keys to show; without any a table shows all and a line the most useful ones.
+    `prefix` stands before each step.
+    """
+
+    style: Literal["table", "lines"] = "table"
+    every: PositiveInt = 1
     every_s: Seconds = 10.0
+    metrics: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 class JsonlSink(Switch):
