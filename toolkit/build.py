@@ -20,9 +20,10 @@ from toolkit.callbacks.validation import ValidationCallback
 from toolkit.compute import ComputeCost
 from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
-from toolkit.errors import ConfigError, SinkError
+from toolkit.errors import ConfigError, MissingExtra, SinkError
 from toolkit.logger import Logger, Processor
 from toolkit.record import HParams
+from toolkit.settings import Switch
 from toolkit.settings.metrics import ComputeFamily, CustomFamily
 from toolkit.settings.sinks import Sinks
 from toolkit.sinks import Sink
@@ -39,6 +40,8 @@ from toolkit.validation.scorers import Scorer, correctness, strict_format
 JOURNAL = "metrics.jsonl"
 SAMPLES = "samples/completions.jsonl"
 TENSORBOARD = "tensorboard"
+
+_EXTRAS = {"wandb": "WandbSink", "trackio": "TrackioSink", "mlflow": "MlflowSink"}
 
 
 def observer(
@@ -141,6 +144,10 @@ def _sinks(settings: Sinks, log_dir: Path) -> list[Sink]:
         makers["tensorboard"] = partial(_tensorboard, log_dir / TENSORBOARD)
     if settings.console.enabled:
         makers["console"] = lambda: ConsoleSink(settings.console.every_s)
+    for name, kind in _EXTRAS.items():
+        section = getattr(settings, name)
+        if section.enabled:
+            makers[name] = partial(_extra, name, kind, section, log_dir)
     return [_started(name, make) for name, make in makers.items()]
 
 
@@ -156,6 +163,16 @@ def _tensorboard(log_dir: Path) -> Sink:
     from toolkit.sinks.tensorboard import TensorBoardSink
 
     return TensorBoardSink(log_dir, layout)
+
+
+def _extra(name: str, kind: str, settings: Switch, log_dir: Path) -> Sink:
+    """A sink whose library comes with the extra of its name."""
+    try:
+        make = getattr(import_module(f"toolkit.sinks.{name}"), kind)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"sinks.{name} needs {error.name}", name) from None
+    sink: Sink = make(log_dir, **settings.model_dump(exclude={"enabled"}))
+    return sink
 
 
 def _write_config(config: Config, log_dir: Path) -> None:
