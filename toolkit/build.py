@@ -168,10 +168,11 @@ def _tensorboard(log_dir: Path) -> Sink:
 def _extra(name: str, kind: str, settings: Switch, log_dir: Path) -> Sink:
     """A sink whose library comes with the extra of its name."""
     try:
-        make = getattr(import_module(f"toolkit.sinks.{name}"), kind)
+        sink: Sink = getattr(import_module(f"toolkit.sinks.{name}"), kind)(
+            log_dir, **settings.model_dump(exclude={"enabled"})
+        )
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"sinks.{name} needs {error.name}", name) from None
-    sink: Sink = make(log_dir, **settings.model_dump(exclude={"enabled"}))
+        raise MissingExtra(f"sinks.{name}: no module named {error.name}", name) from None
     return sink
 
 

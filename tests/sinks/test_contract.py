@@ -15,13 +15,19 @@ from toolkit.sinks.by_stream import ByStream
 from toolkit.sinks.console import ConsoleSink
 from toolkit.sinks.jsonl import JsonlSink
 from toolkit.sinks.memory import MemorySink
+from toolkit.sinks.mlflow import MlflowSink
 from toolkit.sinks.tensorboard import TensorBoardSink
+from toolkit.sinks.trackio import TrackioSink
+from toolkit.sinks.wandb import WandbSink
 
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
     "console": lambda path: ConsoleSink(1e-9, Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
+    "wandb": lambda path: WandbSink(path, mode="offline", project="tests"),
+    "trackio": lambda path: TrackioSink(path),
+    "mlflow": lambda path: MlflowSink(path, tracking_uri=(path / "mlruns").as_uri()),
     "by stream": lambda path: ByStream({"samples": MemorySink()}, rest=MemorySink()),
 }
 EVERYTHING: dict[str, Value] = {

@@ -138,11 +138,13 @@ def _save(value: Value, path: Path) -> None:
         case Video():
             path.with_suffix(".gif").write_bytes(gif(value))
         case Histogram(counts, edges):
-            path.with_suffix(".json").write_bytes(_json({"counts": counts.tolist(), "edges": edges.tolist()}))
+            shown: Any = {"counts": counts.tolist(), "edges": edges.tolist()}
+            path.with_suffix(".json").write_bytes(orjson.dumps(shown))
         case Table(columns, rows):
             # Not MLflow's own table, which needs pandas and reads and writes the whole file for each part.
-            path.with_suffix(".json").write_bytes(_json({"columns": columns, "data": [list(row) for row in rows]}))
+            shown = {"columns": columns, "data": [[_cell(cell) for cell in row] for row in rows]}
+            path.with_suffix(".json").write_bytes(orjson.dumps(shown))
 
 
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value)
+def _cell(cell: str | float | None) -> str | float | None:
+    return cell.encode("utf-8", "replace").decode() if isinstance(cell, str) else cell

@@ -141,16 +141,16 @@ class WandbSink:
                     self._run.alert(title, text, level="WARN")
 
 
-def _quiet(init_timeout_s: float, finish_timeout_s: float) -> wandb.Settings:
+def _quiet(init_timeout_s: float, finish_timeout_s: float) -> dict[str, Any]:
     """No lines on the terminal but warnings, and the user's own console left alone."""
-    return wandb.Settings(
-        quiet=True,
-        show_info=False,
-        console="off",
-        init_timeout=init_timeout_s,
-        finish_timeout=finish_timeout_s,
-        finish_timeout_raises=True,
-    )
+    return {
+        "quiet": True,
+        "show_info": False,
+        "console": "off",
+        "init_timeout": init_timeout_s,
+        "finish_timeout": finish_timeout_s,
+        "finish_timeout_raises": True,
+    }
 
 
 def _row(record: Record) -> dict[str, Any]:

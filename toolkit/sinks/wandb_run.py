@@ -104,5 +104,5 @@ def _offline(run_id: str, options: dict[str, Any], reason: str) -> wandb.Run:
 
 
 def sync_command(run: wandb.Run, run_id: str) -> str:
-    """The command that uploads what is on this machine."""
-    return f"wandb sync --id {run_id} {Path(run.dir).parent}"
+    """The command that uploads what is on this machine; a run that began online is passed over unless asked for."""
+    return f"wandb sync --include-online --id {run_id} {Path(run.dir).parent}"
