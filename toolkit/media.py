@@ -14,6 +14,7 @@ MAX_BYTES = 32_000_000
 """A larger image or video is refused: every backend would keep a copy."""
 
 _CHANNELS = (1, 3, 4)
+_ROUNDING = 0.01  # resizing leads a little out of the range
 _BROWSERS_FASTEST_MS = 20  # a GIF that asks for less is played at ten frames a second
 
 
@@ -52,16 +53,19 @@ def _checked_pixels(what: str, given: Any, axes: str) -> np.ndarray:
         found = f"{pixels.nbytes / 1e6:.0f} MB"
         raise ValueError(f"{what} of {found}: expected at most {MAX_BYTES / 1e6:.0f} MB; make it smaller")
     if not _shown(pixels.shape, axes.count(",") + 1):
-        raise ValueError(
-            f"{what} of shape {pixels.shape}: expected {axes}, or with 1, 3 or 4 channels as the last axis"
-        )
-    if pixels.dtype != np.uint8 and not np.issubdtype(pixels.dtype, np.floating):
-        raise ValueError(f"{what} of {pixels.dtype}: expected uint8, or floats from 0 to 1")
-    # Unlike min and max these pass over NaN; rounding may have led a little out of the range.
-    low, high = np.fmin.reduce(pixels, axis=None), np.fmax.reduce(pixels, axis=None)
-    if pixels.dtype != np.uint8 and (low < -0.01 or high > 1.01):
-        raise ValueError(f"{what} of floats from {low:.4g} to {high:.4g}: expected 0 to 1, or uint8")
+        raise ValueError(f"{what} of shape {pixels.shape}: expected {axes}, or with 1, 3 or 4 channels as last axis")
+    if pixels.dtype != np.uint8:
+        _check_floats(what, pixels)
     return pixels
+
+
+def _check_floats(what: str, pixels: np.ndarray) -> None:
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"{what} of {pixels.dtype}: expected uint8, or floats from 0 to 1")
+    # Unlike min and max these pass over NaN.
+    low, high = np.fmin.reduce(pixels, axis=None), np.fmax.reduce(pixels, axis=None)
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(f"{what} of floats from {low:.4g} to {high:.4g}: expected 0 to 1, or uint8")
 
 
 def _shown(shape: tuple[int, ...], dimensions: int) -> bool:
@@ -72,7 +76,8 @@ def _shown(shape: tuple[int, ...], dimensions: int) -> bool:
 def _bytes(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
-    return np.rint(np.nan_to_num(pixels, nan=0.0).clip(0.0, 1.0) * 255).astype(np.uint8)
+    shades: np.ndarray = np.rint(np.nan_to_num(pixels, nan=0.0).clip(0.0, 1.0) * 255).astype(np.uint8)
+    return shades
 
 
 def _picture(pixels: np.ndarray) -> Any:

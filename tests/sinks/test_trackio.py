@@ -70,6 +70,7 @@ def test_every_value_has_a_form(tmp_path: Path) -> None:
     reader = trackio.init("values", name="reader", embed=False, auto_log_cpu=False, auto_log_gpu=False)
     assert reader.use_artifact("my-model").metadata == {"step": 3.0, "sha256": "abc"}
     reader.finish()
+    trackio.context_vars.current_run.set(None)
 
 
 def test_run_that_is_set_aside_keeps_its_rows_under_another_name(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_every_value_has_a_form(tmp_path: Path) -> None:
     assert "<pre>&lt;answer&gt; ?</pre>" in (files / row["text.path"]).read_text()
     assert (files / row["image.path"]).read_bytes().startswith(b"\x89PNG")
     assert (files / row["video.path"]).read_bytes().startswith(b"GIF89a")
-    assert inspected(tmp_path, "config")[0]["update"] == {"lr": 0.5, "reward": {"scale": True}}
+    assert inspected(tmp_path, "config")[0]["update"] == {"lr": 0.5, "reward/scale": True}
     (alert,) = inspected(tmp_path, "alert")
     assert (alert["title"], alert["text"]) == ("reward collapsed", "all groups are equal")
     (artifact,) = [kept for kept in inspected(tmp_path, "artifact") if kept["type"] == "model"]
@@ -130,6 +130,7 @@ def test_next_process_continues_the_same_run_behind_its_last_row(tmp_path: Path,
         sink = WandbSink(tmp_path, project="p")
         sink.write([record(step, {"x": float(step)})])
         sink.close()
+    WandbSink(tmp_path, project="p").close()
     killed = Continuity(tmp_path)
     sink = WandbSink(tmp_path, project="p")
     sink.write([record(2, {"x": 2.0})])

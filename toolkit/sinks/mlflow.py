@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ class MlflowSink:
         self._id_file = log_dir / "mlflow" / "run_id"
         self._experiment = experiment
         self._run_name = run_name or log_dir.resolve().name
+        # A server that is gone is asked for minutes otherwise, before the training starts and at its end.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             self._client = MlflowClient(tracking_uri)
             self._run_id = self._started()

@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from toolkit.errors import SinkError
@@ -49,9 +50,8 @@ class TrackioSink:
     def write(self, records: Sequence[Record]) -> None:
         """Hand the records to trackio's thread."""
         for record in records:
-            # trackio copies pictures and videos from files.
-            with TemporaryDirectory() as media:
-                self._write(record, Path(media))
+            with ExitStack() as files:
+                self._write(record, files)
 
     def close(self) -> None:
         """Wait until trackio has written all."""
@@ -72,9 +72,9 @@ class TrackioSink:
         except ValueError as error:
             raise SinkError(f"sinks.trackio: cannot start: {error}") from error
 
-    def _write(self, record: Record, media: Path) -> None:
+    def _write(self, record: Record, files: ExitStack) -> None:
         row: dict[str, Any] = {}
-        for number, (key, value) in enumerate(record.values.items()):
+        for key, value in record.values.items():
             match value:
                 case float():
                     row[key] = value
@@ -83,11 +83,11 @@ class TrackioSink:
                 case Artifact():
                     self._run.log_artifact(self._artifact(value))
                 case _:
-                    row[key] = self._shown(value, media / str(number))
+                    row[key] = self._shown(value, files)
         if row:
             self._run.log(row, step=record.policy_step)
 
-    def _shown(self, value: Value, file: Path) -> Any:
+    def _shown(self, value: Value, files: ExitStack) -> Any:
         match value:
             case Histogram():
                 return self._trackio.Histogram(np_histogram=drawn(value))
@@ -100,9 +100,9 @@ class TrackioSink:
             case Text(text):
                 return self._trackio.Markdown(text.encode("utf-8", "replace").decode())
             case Image(caption=caption):
-                return self._trackio.Image(_written(file.with_suffix(".png"), png(value)), caption=caption)
+                return self._trackio.Image(_file(files, ".png", png(value)), caption=caption)
             case Video(caption=caption):
-                return self._trackio.Video(_written(file.with_suffix(".gif"), gif(value)), caption=caption)
+                return self._trackio.Video(_file(files, ".gif", gif(value)), caption=caption)
         return value
 
     def _artifact(self, value: Artifact) -> Any:
@@ -115,9 +115,12 @@ class TrackioSink:
         return artifact
 
 
-def _written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
+def _file(files: ExitStack, suffix: str, data: bytes) -> str:
+    """The path of a file that is there until the row is logged: trackio takes a copy of it."""
+    file = files.enter_context(NamedTemporaryFile(suffix=suffix))  # noqa: SIM115 (the stack closes it)
+    file.write(data)
+    file.flush()
+    return file.name
 
 
 def _trackio_in(directory: Path | None) -> Any:

@@ -90,7 +90,7 @@ class WandbSink:
         """Finish the W&B run, unless it is the host's; what is not uploaded by then stays on the disk."""
         if self._steps is None:
             return
-        self._steps.release(self._run.step)
+        self._steps.release(self._run.step if self._first_step is None else self._first_step)
         try:
             self._run.finish()
         except TimeoutError:
@@ -133,7 +133,9 @@ class WandbSink:
         for key, value in values.items():
             match value:
                 case HParams(settings):
-                    self._run.config.update(_nested(settings), allow_val_change=True)  # type: ignore[no-untyped-call]
+                    # W&B cannot filter by a key with a dot in it.
+                    named = {name.replace(".", "/"): setting for name, setting in settings.items()}
+                    self._run.config.update(named, allow_val_change=True)  # type: ignore[no-untyped-call]
                 case Artifact():
                     self._run.log_artifact(_artifact(value))
                 case Text(text) if key.startswith(ALERT):
@@ -197,18 +199,6 @@ def _artifact(value: Artifact) -> wandb.Artifact:
 def _file_name(name: str) -> str:
     """The name in the characters that W&B allows."""
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:128]
-
-
-def _nested(settings: Mapping[str, str | float | bool | None]) -> dict[str, Any]:
-    """Dotted keys as mappings in mappings: W&B cannot filter by a key with a dot in it."""
-    tree: dict[str, Any] = {}
-    for key, value in settings.items():
-        *sections, last = key.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-        branch[last] = value
-    return tree
 
 
 def _valid(text: str) -> str:

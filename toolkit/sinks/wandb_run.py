@@ -89,7 +89,7 @@ def started(mode: Mode | None, run_id: str, options: dict[str, Any]) -> wandb.Ru
     except Exception as error:  # of several unrelated types
         if mode == "offline":
             raise SinkError(f"sinks.wandb: cannot start: {error}") from error
-        return _offline(run_id, options, reason=str(error).partition("\n")[0])
+        return _offline(run_id, options, reason=" ".join(str(error).split()) or repr(error))
 
 
 def _offline(run_id: str, options: dict[str, Any], reason: str) -> wandb.Run:
@@ -98,7 +98,7 @@ def _offline(run_id: str, options: dict[str, Any], reason: str) -> wandb.Run:
         run = wandb.init(mode="offline", **options)
     except Exception as error:
         raise SinkError(f"sinks.wandb: cannot start: {error}") from error
-    said = "W&B cannot be used now, so the run is kept offline (%s). Upload it later by: wandb login; %s"
+    said = "W&B cannot be used now, so the run is kept offline (%s). Upload it later by: %s"
     _log.warning(said, reason, sync_command(run, run_id))
     return run
 
