@@ -23,7 +23,7 @@ from toolkit.callbacks.validation import ValidationCallback
 from toolkit.compute import ComputeCost
 from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
-from toolkit.errors import ConfigError, SinkError
+from toolkit.errors import ConfigError, MissingExtra, SinkError
 from toolkit.history import History
 from toolkit.lines.install import InstalledLines
 from toolkit.lock import RunLock
@@ -31,7 +31,7 @@ from toolkit.logger import Logger, Processor
 from toolkit.processes import is_main, process_index
 from toolkit.record import HParams
 from toolkit.redaction import hide_in_message, redacted
-from toolkit.settings import sinks
+from toolkit.settings import Switch, sinks
 from toolkit.settings.metrics import ComputeFamily, CustomFamily
 from toolkit.sinks import Sink
 from toolkit.sinks.console import ConsoleSink
@@ -56,6 +56,8 @@ CSV = "csv"
 _Started = TypeVar("_Started")
 
 _log = logging.getLogger("toolkit")
+
+_EXTRAS = {"wandb": "WandbSink", "trackio": "TrackioSink", "mlflow": "MlflowSink"}
 
 
 def observer(
@@ -201,6 +203,10 @@ def _sinks(config: Config, log_dir: Path) -> list[Sink]:
         makers["csv"] = lambda: _view(CsvSink(log_dir / CSV, settings.csv.columns, settings.csv.number), past)
     if settings.console.enabled:
         makers["console"] = lambda: ConsoleSink(**settings.console.model_dump(exclude={"enabled"}))
+    for name, kind in _EXTRAS.items():
+        section = getattr(settings, name)
+        if section.enabled:
+            makers[name] = partial(_extra, name, kind, section, log_dir, past)
     if settings.text.enabled:
         makers["text"] = partial(_text, config, log_dir)
     return [_started(name, make) for name, make in makers.items()]
@@ -246,6 +252,17 @@ def _locked(log_dir: Path) -> RunLock:
         return RunLock(log_dir)
     except OSError as error:
         raise _unwritable(log_dir, error) from error
+
+
+def _extra(name: str, kind: str, settings: Switch, log_dir: Path, past: History) -> Sink:
+    """A sink whose library comes with the extra of its name."""
+    try:
+        sink: Rebuildable = getattr(import_module(f"toolkit.sinks.{name}"), kind)(
+            log_dir, **settings.model_dump(exclude={"enabled"})
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"sinks.{name}: no module named {error.name}", name) from None
+    return _view(sink, past)
 
 
 def _write_config(config: Config, log_dir: Path) -> None:

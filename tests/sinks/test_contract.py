@@ -18,10 +18,13 @@ from toolkit.sinks.console import ConsoleSink
 from toolkit.sinks.csv import CsvSink
 from toolkit.sinks.jsonl import JsonlSink
 from toolkit.sinks.memory import MemorySink
+from toolkit.sinks.mlflow import MlflowSink
 from toolkit.sinks.parquet import ParquetSink
 from toolkit.sinks.tensorboard import TensorBoardSink
 from toolkit.sinks.text import TextSink
+from toolkit.sinks.trackio import TrackioSink
 from toolkit.sinks.view import View
+from toolkit.sinks.wandb import WandbSink
 
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
@@ -32,6 +35,9 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "csv": lambda path: CsvSink(path / "run" / "csv"),
     "parquet": lambda path: ParquetSink(path / "run" / "parquet"),
     "view": lambda path: View(CsvSink(path / "run" / "csv"), past(path / "run" / "metrics.jsonl")),
+    "wandb": lambda path: WandbSink(path, mode="offline", project="tests"),
+    "trackio": lambda path: TrackioSink(path),
+    "mlflow": lambda path: MlflowSink(path, tracking_uri=(path / "mlruns").as_uri()),
 }
 EVERYTHING: dict[str, Value] = {
     "float": 1.0,
