@@ -21,6 +21,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
     "console": lambda path: ConsoleSink(1e-9, console=Console(file=io.StringIO())),
+    "console lines": lambda path: ConsoleSink(1e-9, style="lines", console=Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
     "by stream": lambda path: ByStream({"samples": MemorySink()}, rest=MemorySink()),
 }
@@ -34,6 +35,8 @@ EVERYTHING: dict[str, Value] = {
     "text": Text("*hello*"),
     "settings": HParams({"a": 1.0, "b": "x", "c": None, "d": True}),
     "a strange [key]/ü": 2.0,
+    "": 3.0,
+    "half a character \ud800": 4.0,
 }
 
 
