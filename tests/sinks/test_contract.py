@@ -30,6 +30,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "memory": lambda path: MemorySink(),
     "jsonl": lambda path: JsonlSink(path / "run" / "metrics.jsonl"),
     "console": lambda path: ConsoleSink(1e-9, console=Console(file=io.StringIO())),
+    "console lines": lambda path: ConsoleSink(1e-9, style="lines", console=Console(file=io.StringIO())),
     "tensorboard": lambda path: TensorBoardSink(path / "run" / "tensorboard"),
     "text": lambda path: TextSink(closing=InstalledLines(Lines(), path / "run").close),
     "csv": lambda path: CsvSink(path / "run" / "csv"),
@@ -51,7 +52,7 @@ EVERYTHING: dict[str, Value] = {
     "a strange [key]/ü": 2.0,
     "picture": Image(np.zeros((2, 3, 3), np.uint8), "black"),
     "moving picture": Video(np.zeros((2, 4, 3, 3), np.float32)),
-    "model": Artifact("model", Path("model.npz"), "model", "00", {"loss": 0.5}),
+    "model": Artifact("model", Path(__file__), "model", "00", {"loss": 0.5}),
 }
 
 

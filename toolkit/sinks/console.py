@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from typing import Literal, TypeAlias
 
-from rich.console import Console, RenderableType
-from rich.table import Table as Grid
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from toolkit import record
@@ -34,12 +34,9 @@ USEFUL = (
 """What a line shows where nothing was chosen; where a run has none of these, a line shows everything."""
 
 _NO_RESULT = ("_low", "_high", "_step")  # the standard error says enough, and the line the step
-_NARROWEST = 40  # columns
 _TEXT_CHARACTERS = 1000
 # Completions hold what would move the cursor, and half characters.
 _UNPRINTABLE = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0xD800, 0xE000)], "?")
-
-_log = logging.getLogger("toolkit")
 
 
 class ConsoleSink:
@@ -48,8 +45,8 @@ class ConsoleSink:
     Held-out results, alerts, and texts of the stream "system" are shown when they come. `metrics` are glob patterns of
     the keys to show, a line in their order; `prefix` stands before each line and before the step of each table.
 
-    A table of 50 rows takes rich about 10 ms, so the rate is limited: everything is in the journal anyway. What the
-    terminal does not take is not repeated, and is no error.
+    The rate is limited for the reader's sake: everything is in the journal anyway. What the terminal does not take is
+    not repeated, and is no error.
     """
 
     def __init__(
@@ -68,7 +65,6 @@ class ConsoleSink:
         self._metrics = tuple(metrics)
         self._prefix = prefix and f"{prefix} "
         self._console = console or Terminal()
-        self._complained = False
         self._newest: dict[str, float] = {}
         self._step = 0
         self._shown_step: int | None = None
@@ -93,7 +89,7 @@ class ConsoleSink:
         self._newest.update(scalars)
         if each.stream == "train":
             self._step = each.policy_step
-            if self._step % self._every == 0 and self._turn.due():
+            if self._newest and self._step % self._every == 0 and self._turn.due():
                 self._show()
 
     def _say_texts(self, each: Record) -> None:
@@ -110,7 +106,7 @@ class ConsoleSink:
         if self._style == "lines":
             self._print(self._line(title, values))
         else:
-            self._print(_grid(self._prefix + title, values, max(self._console.width, _NARROWEST)))
+            self._print(_table(self._prefix + title, values, self._console.width))
 
     def _values(self) -> dict[str, float]:
         if self._metrics:
@@ -122,29 +118,27 @@ class ConsoleSink:
         pairs = [_pair(key.removeprefix("heldout/"), value) for key, value in values.items()]
         return Text("  ").join([Text.assemble(self._prefix, (title, "bold")), *pairs])
 
-    def _print(self, shown: RenderableType) -> None:
-        try:
-            with between_bars(self._console.file):
-                self._console.print(shown, soft_wrap=True)
-        except (OSError, ValueError) as error:  # a pipe without a reader, a closed file, letters it does not know
-            if not self._complained:
-                _log.warning("the console does not show what is logged: %s", error)
-            self._complained = True
+    def _print(self, shown: Text) -> None:
+        # A pipe that nobody reads, a closed file: where it could be said is what is not there.
+        with suppress(OSError, ValueError), between_bars(self._console.file):
+            self._console.print(shown, soft_wrap=True)
 
 
 def _chosen(values: Mapping[str, float], patterns: Sequence[str]) -> dict[str, float]:
     return {key: values[key] for pattern in patterns for key in sorted(values) if fnmatchcase(key, pattern)}
 
 
-def _grid(title: str, values: Mapping[str, float], width: int) -> Grid:
-    grid = Grid(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    grid.add_column(style="bold")
-    grid.add_column()
+def _table(title: str, values: Mapping[str, float], width: int) -> Text:
+    """A row a family, with its name in the first column."""
     families = {family: list(keys) for family, keys in groupby(sorted(values, key=_by_family), key=_family)}
-    room = width - max(map(len, families), default=0) - 4
+    indent = max(map(cell_len, families), default=0) + 2
+    table = Text.assemble((title, "bold"))
     for family, keys in families.items():
-        grid.add_row(Text(family), _packed([_pair(key.removeprefix(f"{family}/"), values[key]) for key in keys], room))
-    return grid
+        pairs = [_pair(key.removeprefix(f"{family}/"), values[key]) for key in keys]
+        margins = chain([_plain(family).ljust(indent)], repeat(" " * indent))
+        for margin, line in zip(margins, _lines(pairs, width - indent), strict=False):
+            table = table.append("\n").append(margin, "bold").append_text(line)
+    return table
 
 
 def _by_family(key: str) -> tuple[str, str]:
@@ -155,17 +149,15 @@ def _family(key: str) -> str:
     return key.partition("/")[0] if "/" in key else ""
 
 
-def _packed(pairs: Sequence[Text], width: int) -> Text:
+def _lines(pairs: Sequence[Text], width: int) -> Iterator[Text]:
     """The pairs side by side, in lines that end between pairs."""
-    lines: list[list[Text]] = [[]]
-    room = width
+    line = Text()
     for pair in pairs:
-        room -= pair.cell_len + 2
-        if room < -2 and lines[-1]:
-            lines.append([])
-            room = width - pair.cell_len - 2
-        lines[-1].append(pair)
-    return Text("\n").join(Text("  ").join(line) for line in lines)
+        if line and line.cell_len + 2 + pair.cell_len > width:
+            yield line
+            line = Text()
+        line = line.append("  " if line else "").append_text(pair)
+    yield line
 
 
 def _pair(key: str, value: float) -> Text:

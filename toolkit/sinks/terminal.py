@@ -9,12 +9,16 @@ from typing import IO
 
 from rich.console import Console
 
+_NARROWEST = 40  # columns; COLUMNS can be 0, and rich then prints nothing
+
 
 class Terminal(Console):
     """Standard error as it is at the moment of each print, which rich's own progress bars redirect above themselves."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
+        if self.width < _NARROWEST:
+            self.width = _NARROWEST
 
     def on_broken_pipe(self) -> None:
         """Leave the error to the caller, where rich would end the process and close standard output."""
