@@ -47,7 +47,7 @@ def test_what_the_command_line_says_is_what_observe_takes(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif("wandb" not in Config().sinks.model_dump(), reason="needs the settings sinks.wandb")
-@pytest.mark.parametrize("project", ["sums", "2026", "true", "my project: one"])
+@pytest.mark.parametrize("project", ["sums", "2026", "true", "my project (one)"])
 def test_the_wandb_options_are_settings_that_there_are(project: str) -> None:
     """A project's name is a text, also where YAML would read a number, a switch or a mapping."""
     settings = load("grpo", all_overrides(None, project, None, None)).model_dump()["sinks"]["wandb"]

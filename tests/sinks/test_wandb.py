@@ -29,6 +29,9 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A user without a key or settings, and a W&B library that starts anew with each test."""
+    # First, as the process of an earlier test would come back into the environment when this one ends.
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
     for name in [name for name in os.environ if name.startswith("WANDB_") and not name.endswith("_DIR")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
