@@ -173,7 +173,7 @@ def watched(observer: Observer, run: Run) -> None:
     """Take down when validations run."""
     if not observer.validates:
         return
-    validator: Any = observer._validation._validator  # type: ignore[union-attr]
+    validator: Any = observer._validation._validator  # type: ignore[union-attr]  # it has a validation
     validate = validator._validate
 
     def timed(*arguments: Any) -> Any:

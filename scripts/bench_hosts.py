@@ -15,6 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
+from toolkit.callbacks.trl import TRLCallback
+
 FIRST, TIMED = 3, 10
 
 
@@ -61,65 +65,63 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, blocks: int) -> N
         trainer = GRPOTrainer(model, [correct, formatted], args=settings, processing_class=tokenizer, **data)
         trainer.remove_callback(type(trainer.callback_handler.callbacks[-1]))  # the one that prints
         observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false"])
-        blocks_of = alternating(trainer, observer)
+        blocks_of = Alternating(trainer, observer)
+        trainer.add_callback(blocks_of)
         trainer.train()
     report(f"trl, {name} model", blocks_of.seconds, {"all": blocks_of.own, "capture": blocks_of.capture})
 
 
-def alternating(trainer: Any, observer: Any) -> Any:
-    """A callback that observes the trainer in every second block, and takes the time of all steps but the first."""
-    from transformers import TrainerCallback
+class Alternating(TrainerCallback):
+    """Observes the trainer in every second block, and takes the time of all steps but the first."""
 
-    from toolkit.callbacks.trl import TRLCallback
+    def __init__(self, trainer: Any, observer: Any) -> None:
+        self.seconds: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+        self.own: list[float] = []
+        self.capture: list[float] = []
+        self._trainer = trainer
+        self._observer = observer
+        self._inner = TRLCallback(observer)
+        self._kind = "without"
+        self._began = (0.0, 0.0)
+        self._overhead_s = 0.0
 
-    class Alternating(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.seconds: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
-            self.own: list[float] = []
-            self.capture: list[float] = []
-            self._inner = TRLCallback(observer)
+    def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Time the step, and at the end of a block change over."""
+        looked_s = 0.0
+        if self._kind == "with":
+            looked_s = self._inner._capture.spent_s()  # it would go into the overhead, and nobody else could tell
+            self._observer.overhead_s += looked_s
+            self._inner.on_step_end(args, state, control)
+        ended = time.perf_counter(), time.thread_time()
+        block, place = divmod(state.global_step - 1, FIRST + TIMED)
+        if place >= FIRST and block >= 2:  # the first two compile
+            self.seconds[self._kind].append((ended[0] - self._began[0], ended[1] - self._began[1]))
+            if self._kind == "with":
+                self.own.append(self._observer.overhead_s - self._overhead_s)
+                self.capture.append(looked_s)
+        if place == FIRST + TIMED - 1:
+            self._change(args, state, control)
+        self._overhead_s = self._observer.overhead_s
+        self._began = time.perf_counter(), time.thread_time()
+
+    def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """What the trainer logs, where it is observed."""
+        if self._kind == "with":
+            self._inner.on_log(args, state, control, **named)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """The end, for the observer."""
+        self._inner.on_train_end(args, state, control)
+
+    def _change(self, args: Any, state: Any, control: Any) -> None:
+        if self._kind == "with":
+            self._inner.detach()
+            self._observer.logger.flush()
             self._kind = "without"
-            self._began = (0.0, 0.0)
-            self._overhead_s = 0.0
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            looked_s = 0.0
-            if self._kind == "with":
-                looked_s = self._inner._capture.spent_s()  # it would go into the overhead, and nobody else could tell
-                observer.overhead_s += looked_s
-                self._inner.on_step_end(args, state, control)
-            ended = time.perf_counter(), time.thread_time()
-            block, place = divmod(state.global_step - 1, FIRST + TIMED)
-            if place >= FIRST and block >= 2:  # the first two compile
-                self.seconds[self._kind].append((ended[0] - self._began[0], ended[1] - self._began[1]))
-                if self._kind == "with":
-                    self.own.append(observer.overhead_s - self._overhead_s)
-                    self.capture.append(looked_s)
-            if place == FIRST + TIMED - 1:
-                self._change(args, state, control)
-            self._overhead_s = observer.overhead_s
-            self._began = time.perf_counter(), time.thread_time()
-
-        def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            if self._kind == "with":
-                self._inner.on_log(args, state, control, **named)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            self._inner.on_train_end(args, state, control)
-
-        def _change(self, args: Any, state: Any, control: Any) -> None:
-            if self._kind == "with":
-                self._inner.detach()
-                observer.logger.flush()
-                self._kind = "without"
-            else:
-                self._inner.attach(trainer)
-                self._inner.on_train_begin(args, state, control)
-                self._kind = "with"
-
-    callback = Alternating()
-    trainer.add_callback(callback)
-    return callback
+        else:
+            self._inner.attach(self._trainer)
+            self._inner.on_train_begin(args, state, control)
+            self._kind = "with"
 
 
 def report(name: str, seconds: dict[str, list[tuple[float, float]]], own: dict[str, list[float]]) -> None:

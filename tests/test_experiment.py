@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import toolkit
-from tests.artifacts.test_store import small_disk
+from tests.disk import room_for
 from toolkit.logger import Logger
 from toolkit.record import Artifact, HParams, Image, Table, Text, Video
 from toolkit.sinks import jsonl
@@ -117,7 +117,7 @@ def test_a_full_disk_ends_no_training(
 ) -> None:
     """The model is not saved, which is logged and counted; everything else goes on."""
     rows = np.random.default_rng(0).normal(size=10_000)
-    with caplog.at_level(logging.WARNING, logger="toolkit"), small_disk():
+    with caplog.at_level(logging.WARNING, logger="toolkit"), room_for(4096):
         assert experiment.save_model({"w": rows}, "model") is None
     experiment.log_metrics({"loss": 0.5})
     assert any("saving the artifact 'model'" in message for message in caplog.messages)

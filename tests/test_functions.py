@@ -243,8 +243,8 @@ def test_nothing_raises_into_the_training(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING, logger="toolkit"):
         api.log_training_progress("three", {"loss": 1})  # type: ignore[arg-type]  # wrong on purpose
         api.log_reward_metrics(0, {"a": [1.0], "b": [1.0, 2.0]})
-        api.log_reward_metrics(0, None)  # type: ignore[arg-type]
-        api.log_generation_metrics(0, None)  # type: ignore[arg-type]
+        api.log_reward_metrics(0, None)  # type: ignore[arg-type]  # wrong on purpose
+        api.log_generation_metrics(0, None)  # type: ignore[arg-type]  # wrong on purpose
         api.log_reward("a", 3)
         assert api.run_validation(0, lambda prompts: prompts) is None
         assert api.run_validation(0, object()) is None

@@ -42,7 +42,7 @@ def test_a_video_has_its_frames_its_speed_and_no_end() -> None:
     """The GIF has every frame for as long as `fps` says, and repeats."""
     frames = np.eye(4)[:, :, None, None] * np.ones((4, 4, 6, 3))
     with Pillow.open(io.BytesIO(gif(Video(frames, fps=5)))) as file:
-        assert (file.n_frames, file.size, file.info["duration"], file.info["loop"]) == (4, (6, 4), 200, 0)  # type: ignore[attr-defined]
+        assert (file.n_frames, file.size, file.info["duration"], file.info["loop"]) == (4, (6, 4), 200, 0)  # type: ignore[attr-defined]  # of GIF files alone
         for number in range(4):
             file.seek(number)
             assert np.asarray(file.convert("L"))[:, 0].tolist() == (np.eye(4)[number] * 255).tolist()
@@ -59,11 +59,11 @@ def test_what_can_be_shown_is_returned_as_arrays_of_numpy() -> None:
     """Lists and arrays of JAX are taken too, and the caption stays."""
     import jax.numpy as jnp
 
-    image = checked(Image(jnp.ones((2, 3)), "c"))  # type: ignore[arg-type]
+    image = checked(Image(jnp.ones((2, 3)), "c"))  # type: ignore[arg-type]  # what users give
     assert isinstance(image, Image)
     assert isinstance(image.pixels, np.ndarray)
     assert image.caption == "c"
-    video = checked(Video([[[0.0, 1.0]]], 3.0, "v"))  # type: ignore[arg-type]
+    video = checked(Video([[[0.0, 1.0]]], 3.0, "v"))  # type: ignore[arg-type]  # what users give
     assert isinstance(video, Video)
     assert (video.frames.shape, video.fps, video.caption) == ((1, 1, 2), 3.0, "v")
 

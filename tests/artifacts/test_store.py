@@ -1,11 +1,9 @@
 """Artifacts: every kind of model there and back, versions, names, damage, and a disk or process that gives up."""
 
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from flax import linen, nnx
 from flax.training.train_state import TrainState
 from orbax.checkpoint import StandardCheckpointer
 
+from tests.disk import room_for
 from toolkit.artifacts.store import ArtifactStore
 from toolkit.errors import ArtifactError
 
@@ -46,17 +45,6 @@ class Model(nnx.Module):
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
-
-
-@contextmanager
-def small_disk(size: int = 4096) -> Iterator[None]:
-    """A disk that takes no file of more than `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def equal(first: Any, second: Any) -> bool:
@@ -295,7 +283,7 @@ def test_a_disk_that_is_full_leaves_the_older_versions_and_no_half_one(
     rows.tofile(tmp_path / "rows")
     given = tmp_path / "rows" if kind == "file" else {"w": rows}
     store.save(given, "model")
-    with small_disk(), pytest.raises(Exception, match="File too large"):
+    with room_for(4096), pytest.raises(Exception, match="File too large"):
         store.save(given, "model")
     assert [path.name for path in (tmp_path / "artifacts" / "model").iterdir()] == ["v1"]
     store.load("model")

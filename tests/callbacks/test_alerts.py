@@ -112,8 +112,8 @@ def test_null_switches_a_rule_off() -> None:
     names = {rule.name for rule in rules(Alerts(), checkpoint=False)}
     assert names == {*SICK, "reward_hacking"}
     off = dict.fromkeys(SICK)
-    assert [rule.name for rule in rules(Alerts(**off), checkpoint=False)] == ["reward_hacking"]  # type: ignore[arg-type]
-    assert not rules(Alerts(**off, reward_hacking=False), checkpoint=False)  # type: ignore[arg-type]
+    assert [rule.name for rule in rules(Alerts(**off), checkpoint=False)] == ["reward_hacking"]  # type: ignore[arg-type]  # settings by name
+    assert not rules(Alerts(**off, reward_hacking=False), checkpoint=False)  # type: ignore[arg-type]  # settings by name
 
 
 class Negative:

@@ -164,7 +164,7 @@ def test_no_number_of_a_step_makes_it_raise(callback: Callback, step: Any, tmp_p
         observer.start(step)
         observer.step(step, ROLLOUT)
         observer.validate(step, None)  # type: ignore[arg-type]  # the mistake that is tested
-        observer.saved(step, None)  # type: ignore[arg-type]
+        observer.saved(step, None)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_every_hook_takes_its_least_event(callback: Callback, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def noise(rng: np.random.Generator, count: int, correlation: float) -> np.ndarra
 
 def found_at(values: Iterable[float], **settings: float) -> int | None:
     """The place of the value at which the rule speaks first."""
-    rule = PlateauRule(Plateau(enabled=True, **settings), checkpoint=False)  # type: ignore[arg-type]
+    rule = PlateauRule(Plateau(enabled=True, **settings), checkpoint=False)  # type: ignore[arg-type]  # settings by name
     looks = (rule.look(Record("train", step, step, 0.0, {KEY: float(value)})) for step, value in enumerate(values))
     return next((step for step, said in enumerate(looks) if said), None)
 

@@ -35,7 +35,7 @@ def main(directory: Path) -> None:
         steps.append({"own": rollout(), "whole": rollout.whole(), "update": update()})
         step(number, rollout, update=update, **named)
 
-    observer.step = kept  # type: ignore[method-assign, assignment]
+    observer.step = kept  # type: ignore[method-assign, assignment]  # our own observer
     trainer.train()
     theirs = {ours: logged(trainer, key) for ours, key in THEIRS.items()}
     (directory / f"seen{process_index()}").write_bytes(pickle.dumps((steps, theirs)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto import event_pb2
 
+from tests.disk import room_for
 from toolkit.sinks.eventfile import EventFile
 
 
@@ -25,17 +23,6 @@ def event(step: int, tag: str = "x") -> bytes:
 def steps(log_dir: Path) -> list[int]:
     """The steps that are read back."""
     return [point.step for point in EventAccumulator(str(log_dir)).Reload().Scalars("x")]
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_events_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:

@@ -2,21 +2,19 @@
 
 import math
 import random
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
+from tests.disk import room_for
 from toolkit.history import History
 from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
 from toolkit.sinks.jsonl import JsonlSink, read
@@ -54,17 +52,6 @@ def written(path: Path, *records: Record) -> list[Record]:
 def steps(path: Path) -> list[int]:
     """The steps that are read back."""
     return [record.step for record in read(path)]
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: what is written takes a part first, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_every_kind_of_value_is_read_back(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from tests.sinks.test_eventfile import room_for
+from tests.disk import room_for
 from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
 from toolkit.sinks.summary import CELL_CHARACTERS, TEXT_CHARACTERS
 from toolkit.sinks.tensorboard import TensorBoardSink

@@ -74,7 +74,7 @@ def test_a_model_that_is_not_what_its_configuration_says_is_refused() -> None:
     with pytest.raises(PolicyError, match="other modules than its configuration says"):
         ShadowPolicy(grown, tokenizer(), SHORT)
 
-    class Own(type(grown)):  # type: ignore[misc]
+    class Own(type(grown)):  # type: ignore[misc]  # a class of a value
         def __init__(self, config: object, size: int) -> None:
             super().__init__(config)
 

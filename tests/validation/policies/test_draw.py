@@ -28,4 +28,4 @@ def test_a_seed_depends_on_the_seed_the_prompt_and_the_number() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
     """The message names the setting."""
     with pytest.raises(ConfigError, match=message):
-        Sampling(**settings)  # type: ignore[arg-type]
+        Sampling(**settings)  # type: ignore[arg-type]  # wrong on purpose
