@@ -4,14 +4,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import toolkit
 from tests.test_measure import GROUP_SIZE, draw, rows
+from toolkit.callbacks import Checkpoint, StepEvent, Stop
 from toolkit.callbacks.observer import Observer
 from toolkit.measure import statistics
 
@@ -70,12 +73,31 @@ def steps(observer: Observer, own: slice, over_both: Callable[[], toolkit.Rollou
         assert observer.logger.flush(120)
 
 
+class Asking:
+    """Asks for a checkpoint and for the end, in process 0 alone."""
+
+    def on_step(self, event: StepEvent) -> None:
+        if event.step == EMPTY:
+            event.ask(Checkpoint("it is time"))
+        if event.step == SPREAD:
+            event.ask(Stop("it is enough"))
+
+
 def main(process: int, port: str, directory: str) -> None:
     """Take part, and die after the fourth step unless this is process 0."""
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
     half = slice(process * BATCH // 2, (process + 1) * BATCH // 2)
-    observer = toolkit.observe("grpo", directory, overrides=[*OVERRIDES, "processes.wait_s=60"])
+
+    def save(step: int, why: str) -> Path:
+        everywhere = process_allgather(np.array(step)).tolist()  # hangs, unless both save
+        path = Path(directory) / f"saved_by_{process}"
+        path.write_text(f"after {everywhere}, as {why}")
+        return path
+
+    overrides = [*OVERRIDES, "processes.wait_s=60", "queue.close_s=250"]
+    observer = toolkit.observe("grpo", directory, overrides=overrides, callbacks=[Asking()], save=save)
     steps(observer, half, spread, process)
+    assert observer.asks.stop == "it is enough"
     if process == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     for step in (ALONE, ALONE + 1):

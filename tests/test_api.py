@@ -14,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import toolkit
 from tests.validation.policies import Echo
+from toolkit import build
+from toolkit.errors import ConfigError
 from toolkit.record import HParams, Record
 from toolkit.sinks import jsonl
 from toolkit.validation.heldout import HeldOut
@@ -201,3 +203,13 @@ observer.validate(1, Echo(), always=True)
     records = list(jsonl.read(tmp_path / "metrics.jsonl"))
     assert [record.values["heldout/echo/accuracy"] for record in records if record.stream == "heldout"] == [2 / 3]
     assert [record.step for record in records if record.stream == "train"] == [1]
+
+
+def test_the_end_of_a_run_waits_longer_than_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise rows of process 0 could be lost for one that does not come: refused before anything is written."""
+    monkeypatch.setattr(build, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"processes.wait_s: 60.*80 s.*only waits 30 s.*3/4 of queue.close_s"):
+        toolkit.observe("grpo", tmp_path / "run", overrides=["processes.wait_s=60"])
+    assert not (tmp_path / "run").exists()

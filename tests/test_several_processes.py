@@ -34,9 +34,14 @@ def metrics(directory: Path) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, str]:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of the run of two."""
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def run(directory: Path) -> tuple[Rows, str]:
     """What process 0 logged and said; the other was killed after the fourth step."""
-    directory = tmp_path_factory.mktemp("two")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
@@ -90,6 +95,14 @@ def test_a_process_without_rows_is_not_waited_for(run: tuple[Rows, str], alone: 
     """The step has the rows of the other, and no process is missing."""
     assert_same(run[0][EMPTY], alone[ALONE])
     assert run[0][EMPTY]["observer/processes"] == 2
+
+
+@pytest.mark.usefixtures("run")
+def test_both_save_what_process_0_wants_saved(directory: Path) -> None:
+    """After the same step, so that they may do it together."""
+    for process in (0, 1):
+        said = (directory / f"saved_by_{process}").read_text()
+        assert said == f"after {[EMPTY, EMPTY]}, as it is time"
 
 
 def test_the_death_of_a_process_is_survived(run: tuple[Rows, str], alone: Rows) -> None:

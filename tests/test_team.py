@@ -9,25 +9,11 @@ from multiprocessing.connection import Client
 
 import pytest
 
+from tests.shelf import Shelf
 from toolkit.logger import Complaints
 from toolkit.team import Collector, Contributor
 
 KEY = "observer"
-
-
-class Shelf:
-    """The store of a group, in this process."""
-
-    host = "127.0.0.1"
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-
-    def put(self, key: str, text: str) -> None:
-        self.texts[key] = text
-
-    def find(self, key: str) -> str | None:
-        return self.texts.get(key)
 
 
 class Run:

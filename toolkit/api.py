@@ -109,12 +109,9 @@ def watch(
     make = partial(build.observer, heldout=heldout, scorers=scorers, metrics=metrics, media=media, callbacks=callbacks)
     # An adapter may import its host, which is there: the trainer is one of its objects.
     if "transformers" in modules:
-        from toolkit.callbacks import trl, trl_validation
+        from toolkit.callbacks import trl
 
-        settings = load(config, overrides)
-        observer = trl.attach(trainer, settings, log_dir, make)
-        trl_validation.attach_validation(trainer, observer, settings.validation)
-        return observer
+        return trl.attach(trainer, load(config, overrides), log_dir, make)
     if "tunix" in modules:
         from toolkit.callbacks import tunix
 

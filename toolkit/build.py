@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from toolkit import backends
+from toolkit.agreement import agreement
 from toolkit.callbacks import Callback
 from toolkit.callbacks.alerts import AlertsCallback, Rule
 from toolkit.callbacks.batch import BatchCallback
@@ -29,11 +30,11 @@ from toolkit.callbacks.validation import ValidationCallback
 from toolkit.compute import ComputeCost
 from toolkit.config import Config, as_yaml, flat
 from toolkit.devices import device_kinds, peak_flops
-from toolkit.errors import SinkError
+from toolkit.errors import ConfigError, SinkError
 from toolkit.lock import RunLock
 from toolkit.logger import Logger, Processor
 from toolkit.own_log import log as _log
-from toolkit.processes import is_main, process_index
+from toolkit.processes import is_main, process_count, process_index
 from toolkit.record import HParams, Record
 from toolkit.redaction import hide_in_message, redacted
 from toolkit.settings.callbacks import Validation
@@ -63,12 +64,14 @@ def observer(
 
     `closing` is called when it closes, last. Raises `SinkError` when a sink cannot start or another process writes this
     run, and `ConfigError` for held-out data or a scorer that cannot be used, a metric function that cannot be imported,
-    or an object that is no callback.
+    an object that is no callback, or several processes that may be waited for longer than the end of the run waits.
     """
     functions = metric_functions(config.metrics.custom, metrics or {})
     check_callbacks(callbacks)
+    if process_count() > 1:
+        _check_waits(config)
     if not is_main():
-        return _follower(config, log_dir, closing)
+        return _follower(config, log_dir, closing, save, asks=_may_ask(config, callbacks))
     alerts = _alerts(config)
     validations = validations_of(config, heldout, scorers)
     with ExitStack() as undone:
@@ -90,24 +93,43 @@ def observer(
         *callbacks,
     ]
     closing = [text.close, lock.release, *([others.close] if others else []), *closing]
+    agreed = agreement(config.processes.wait_s, logger.complaints) if _may_ask(config, callbacks) else None
     if validations is None:
-        return Observer(logger, all_callbacks, None, log_dir, closing, save)
+        return Observer(logger, all_callbacks, None, log_dir, closing, save, agreed)
     if config.validation.overlap:
         all_callbacks.append(OverlapCallback(validations.add))
     validation = _validation(config.validation, validations, logger)
-    return Observer(logger, all_callbacks, validation, log_dir, [validations.close, *closing], save)
+    return Observer(logger, all_callbacks, validation, log_dir, [validations.close, *closing], save, agreed)
 
 
-def _follower(config: Config, log_dir: Path, closing: Sequence[Callable[[], None]]) -> Observer:
-    """What observes in another process than the first: it measures for process 0 and writes nothing."""
+def _follower(
+    config: Config, log_dir: Path, closing: Sequence[Callable[[], None]], save: Saver | None, asks: bool
+) -> Observer:
+    """What observes in another process than the first: measures for process 0, does what that wants, writes nothing."""
     logger = Logger((), **config.queue.model_dump())
     others = team(config.processes, logger.complaints)
+    agreed = agreement(config.processes.wait_s, logger.complaints) if asks else None
     if others is None:
         _log.info("process %d does not log: process 0 does", process_index())
-        return Observer(logger, (), log_dir=log_dir, closing=closing)
+        return Observer(logger, (), None, log_dir, closing, save, agreed)
     text = TextMetrics(config.metrics)
     callback = metrics_callback(config.metrics, text, others)
-    return Observer(logger, [callback], None, log_dir, [text.close, others.close, *closing])
+    return Observer(logger, [callback], None, log_dir, [text.close, others.close, *closing], save, agreed)
+
+
+def _check_waits(config: Config) -> None:
+    waits = config.processes.wait_s * 4 / 3  # all its waits for a process that is silent come to that
+    if config.processes.enabled and waits >= config.queue.close_s:
+        raise ConfigError(
+            f"processes.wait_s: {config.processes.wait_s:g}: process 0 may wait {waits:g} s for another process, and "
+            f"the end of the run only waits {config.queue.close_s:g} s for everything: expected less than 3/4 of "
+            "queue.close_s"
+        )
+
+
+def _may_ask(config: Config, callbacks: Sequence[Callback]) -> bool:
+    """Whether there is a callback that may ask for something: only then the processes agree after each step."""
+    return config.checkpoints.enabled or (config.plateau.enabled and config.plateau.stop) or bool(callbacks)
 
 
 def validations_of(

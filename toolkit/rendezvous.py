@@ -1,12 +1,11 @@
-"""Where the processes of a run find each other: the key-value store that their own group was made with.
-
-It is asked and never waited for: no process can be held up here by one that does not come.
-"""
+"""Where the processes of a run find each other: the key-value store that their own group was made with."""
 
 from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Protocol
 
 from toolkit.processes import jax_group, torch_group
@@ -23,6 +22,15 @@ class Store(Protocol):
 
     def find(self, key: str) -> str | None:
         """The text, or None while there is none; never waits for it."""
+
+    def claim(self, key: str, text: str) -> str:
+        """Store the text unless there is one; the text that all processes find there from now on."""
+
+    def awaited(self, key: str, seconds: float) -> str | None:
+        """The text as soon as there is one, None where none came in so many seconds."""
+
+    def forget(self, key: str) -> None:
+        """Remove the text; nobody asks for it any more."""
 
 
 class TorchStore:
@@ -42,6 +50,22 @@ class TorchStore:
         # `get` would wait, and keep the store from the training thread while it does.
         return self._store.get(key).decode() if self._store.check([key]) else None
 
+    def claim(self, key: str, text: str) -> str:
+        """Store the text unless there is one; the text that is there."""
+        there: str = self._store.compare_set(key, "", text).decode()
+        return there
+
+    def awaited(self, key: str, seconds: float) -> str | None:
+        """The text, or None; other threads of this process cannot ask the store until then."""
+        # That the time is over is an error of its own kind in newer versions, a RuntimeError as any other before.
+        with suppress(RuntimeError):
+            self._store.wait([key], timedelta(seconds=seconds))
+        return self.find(key)
+
+    def forget(self, key: str) -> None:
+        """Remove the text."""
+        self._store.delete_key(key)
+
 
 class JaxStore:
     """The store of JAX's coordination service."""
@@ -52,7 +76,7 @@ class JaxStore:
 
     def put(self, key: str, text: str) -> None:
         """Store the text."""
-        self._client.key_value_set(key, text)
+        self._client.key_value_set(key, text, allow_overwrite=True)
 
     def find(self, key: str) -> str | None:
         """The text, or None."""
@@ -62,6 +86,28 @@ class JaxStore:
             if "NOT_FOUND" in str(error):
                 return None
             raise
+
+    def claim(self, key: str, text: str) -> str:
+        """Store the text unless there is one; the text that is there."""
+        try:
+            self._client.key_value_set(key, text, allow_overwrite=False)
+        except RuntimeError as error:
+            if "ALREADY_EXISTS" not in str(error):
+                raise
+        return str(self._client.key_value_try_get(key))
+
+    def awaited(self, key: str, seconds: float) -> str | None:
+        """The text, or None."""
+        try:
+            return str(self._client.blocking_key_value_get(key, int(seconds * 1000)))
+        except RuntimeError as error:
+            if "DEADLINE_EXCEEDED" in str(error):
+                return None
+            raise
+
+    def forget(self, key: str) -> None:
+        """Remove the text."""
+        self._client.key_value_delete(key)
 
 
 def store() -> Store | None:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.shelf import Shelf
+from toolkit.agreement import Agreement
 from toolkit.callbacks import Callback, Checkpoint, CheckpointEvent, StepEvent, Stop
 from toolkit.callbacks.asks import Asks, Request
 from toolkit.callbacks.observer import Observer
 from toolkit.errors import ConfigError
-from toolkit.logger import Logger
+from toolkit.logger import Complaints, Logger
 from toolkit.record import Text
 from toolkit.sinks.memory import MemorySink
 
@@ -44,6 +46,18 @@ def test_nothing_is_asked_at_first() -> None:
     """A loop may look at any time."""
     asks = Asks()
     assert (asks.checkpoint, asks.stop) == (None, None)
+
+
+def test_another_process_asks_for_the_same() -> None:
+    """By way of a text, where there is anything to ask for."""
+    asks, others = Asks(), Asks()
+    assert asks.as_text() is None
+    asks.add(Checkpoint("an alert"))
+    asks.add(Stop("a plateau"))
+    others.take_in(asks.as_text() or "")
+    assert (others.checkpoint, others.stop) == ("an alert", "a plateau")
+    asks.clear()
+    assert asks.as_text() is None
 
 
 def test_reasons_are_joined_each_once_and_not_without_end() -> None:
@@ -131,3 +145,29 @@ def test_an_object_without_hooks_is_refused(wrong: Callback) -> None:
     """The error says which methods are expected."""
     with pytest.raises(ConfigError, match="on_start, on_step"):
         observed(wrong)
+
+
+def test_what_is_asked_of_several_processes_holds_when_all_agree() -> None:
+    """A step at which the other did not wait long enough costs nothing but a step; then both save, and both stop."""
+    shelf = Shelf()
+    agreements = [Agreement(shelf, "agreement", index, 2, 0.05, Complaints()) for index in (0, 1)]
+    saved: list[tuple[int, str]] = []
+
+    def saver(process: int) -> Callable[[int, str], Path]:
+        def save(step: int, why: str) -> Path:
+            saved.append((process, f"{step}: {why}"))
+            return Path("state")
+
+        return save
+
+    asking = [Asking(1, Checkpoint("an alert")), Asking(3, Stop("a plateau"))]
+    first = Observer(Logger([]), asking, save=saver(0), agreement=agreements[0])
+    second = Observer(Logger([]), [], save=saver(1), agreement=agreements[1])
+    with first, second:
+        for step, order in enumerate([(first, second), (second, first), (first, second), (first, second)]):
+            for observer in order:
+                observer.step(step)
+        assert first.agrees
+        assert second.agrees
+    assert saved == [(0, "2: an alert"), (1, "2: an alert")]
+    assert first.asks.stop == second.asks.stop == "a plateau"

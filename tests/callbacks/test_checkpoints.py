@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.callbacks import CheckpointEvent
+from toolkit.callbacks import CheckpointEvent, ReportEvent
 from toolkit.callbacks.checkpoints import CheckpointCallback
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.validation import ValidationCallback
@@ -116,6 +116,19 @@ def test_the_best_by_its_lower_bound_is_never_deleted(tmp_path: Path) -> None:
     assert 0.7 < best["heldout"]["sums/accuracy"]["low"] < best["heldout"]["sums/accuracy"]["mean"] == 0.9
     said = [text.text for _, text in run.sink.series("checkpoint/best", "system") if isinstance(text, Text)]
     assert said[-1].startswith("step 2 at step_2: sums/accuracy is at least 0.7")
+
+
+def test_a_result_may_come_before_its_checkpoint(tmp_path: Path) -> None:
+    """As where the training waits for a validation and then saves."""
+    run = Run(tmp_path, save=False, every=100)
+    with run.observer as observer:
+        for step in (2, 4):
+            run.callback.on_report(ReportEvent(step, report(Skilled(0.9), step), observer.logger))
+        observer.saved(4, tmp_path / "host" / "step_4")
+        observer.saved(2, tmp_path / "host" / "step_2")
+    heldout = {entry["step"]: list(entry["heldout"]) for entry in run.index["checkpoints"]}
+    assert heldout == {4: ["sums/accuracy"], 2: []}
+    assert Path(run.index["best"]).name == "step_4"
 
 
 def test_a_run_that_goes_on_keeps_its_best_and_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,7 @@ class Training:
         self.theirs: dict[str, dict[int, float]] = seen[0][1]
         self.rows = journal(directory / "run")
         self.said = ended.stderr
+        self.checkpoints = sorted(path.name for path in (directory / "host").glob("checkpoint-*"))
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +108,37 @@ def test_split_groups_are_noticed(training: Training) -> None:
     """What a process would tell of the texts of half a group is left out, which is said."""
     assert not any("completions/unique_fraction" in row for row in training.rows.values())
     assert "groups lie on several processes" in training.said
+
+
+def test_both_follow_what_a_callback_of_process_0_asks(training: Training) -> None:
+    """After the same step: a checkpoint of the second, and the end after the third of five."""
+    assert training.checkpoints == [f"checkpoint-{trl_of_two.SAVED}"]
+    assert len(training.steps) == trl_of_two.STOPPED
+    assert "left out" not in training.said.replace("left out what is told of the texts of a group", "")
+
+
+def started(directory: Path, dying: int, process: int, port: int) -> subprocess.Popen[str]:
+    """One of two processes, of which `dying` kills itself in the third step."""
+    place = {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", trl_of_two.__name__, str(directory), str(dying)],
+        cwd=ROOT,
+        env={**os.environ, **place, **group, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("dying", [0, 1])
+def test_the_death_of_a_process_ends_the_other_with_its_own_error(dying: int, tmp_path: Path) -> None:
+    """That of gloo, without a hang of ours; process 0 has written what it has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = [started(tmp_path, dying, process, port) for process in (0, 1)]
+    said = [process.communicate(timeout=280)[1] for process in processes]
+    assert processes[dying].returncode == -signal.SIGKILL
+    assert processes[1 - dying].returncode == 1
+    assert "Connection closed by peer" in said[1 - dying]
+    rows = journal(tmp_path / "run")
+    assert [step for step, row in rows.items() if row.get("observer/processes") == 2] == [1, 2]

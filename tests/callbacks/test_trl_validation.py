@@ -1,6 +1,8 @@
 """The model that TRL trains is validated beside the training, which does not notice."""
 
+import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 import toolkit
 from tests.callbacks.tiny_trl import WARNINGS, model, trainer, vowels
-from toolkit.callbacks import trl_validation
+from toolkit.callbacks import Callback, StepEvent, Stop, trl_validation
 from toolkit.record import Record, Text
 from toolkit.sinks.jsonl import read
 
@@ -18,15 +20,23 @@ pytestmark = [pytest.mark.filterwarnings(warning) for warning in WARNINGS]
 HELDOUT = toolkit.HeldOut("sums", [f"{number} plus 1 is" for number in range(6)], ["1"] * 6)
 OVERRIDES = ["sinks.console=false", "sinks.tensorboard=false", "validation.every=2", "validation.close_s=250"]
 
+BEST = "checkpoints.best='*/format_strict'"
+
 
 def trained(
-    directory: Path, heldout: toolkit.HeldOut | None = HELDOUT, policy: Any = None, quantised: bool = False
+    directory: Path,
+    heldout: toolkit.HeldOut | None = HELDOUT,
+    policy: Any = None,
+    quantised: bool = False,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Any, list[Record]]:
     """A finished trainer, and the held-out rows of its run."""
     host = trainer(directory, [vowels], policy, learning_rate=1e-3)
     if quantised:  # only now: the trainer itself would look for the quantiser
         setattr(host.model, "is_quantized", True)  # noqa: B010  # a module's own attributes have no types
-    toolkit.watch(host, "grpo", directory / "run", overrides=OVERRIDES, heldout=heldout)
+    overrides = [*OVERRIDES, *overrides]
+    toolkit.watch(host, "grpo", directory / "run", overrides=overrides, heldout=heldout, callbacks=callbacks)
     host.train()
     rows = read(directory / "run" / "metrics.jsonl")
     return host, [row for row in rows if "heldout/sums/accuracy" in row.values]
@@ -86,6 +96,28 @@ def test_a_quantised_model_is_validated_while_the_training_waits(
         _, rows = trained(tmp_path, quantised=True)
     assert any("waits for each validation: it is quantised" in message for message in caplog.messages)
     assert steps(rows) == [0, 2, 4]
+
+
+def test_a_policy_that_is_validated_is_the_one_that_is_saved(tmp_path: Path) -> None:
+    """The trainer saves after the very step, and so the best checkpoint is known."""
+    trained(tmp_path, quantised=True, overrides=["checkpoints=true", "validation.scorers=[format]", BEST])
+    index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
+    heldout = {entry["step"]: list(entry["heldout"]) for entry in index["checkpoints"]}
+    assert heldout == {2: ["sums/format_strict"], 4: ["sums/format_strict"]}
+    assert Path(index["best"]).name in {"checkpoint-2", "checkpoint-4"}
+
+
+def test_the_last_policy_is_validated_where_a_callback_ends_the_training(tmp_path: Path) -> None:
+    """Also when no validation is due then."""
+
+    class Enough:
+        def on_step(self, event: StepEvent) -> None:
+            if event.step == 3:
+                event.ask(Stop("it is enough"))
+
+    host, rows = trained(tmp_path, callbacks=[Enough()])
+    assert host.state.global_step == 3
+    assert steps(rows)[-1] == 3
 
 
 def test_a_model_that_is_spread_over_processes_is_saved_for_one_of_its_own(

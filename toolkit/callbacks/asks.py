@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,12 +49,34 @@ class Asks:
 
     def add(self, request: Request) -> bool:
         """Take a request; False if that was asked for the same reason already, or for many."""
-        reasons = self._checkpoint if isinstance(request, Checkpoint) else self._stop
-        if request.why in reasons or len(reasons) == _MOST_REASONS:
-            return False
-        reasons.append(request.why)
-        return True
+        if new := self.lacks(request):
+            self._reasons(request).append(request.why)
+        return new
+
+    def lacks(self, request: Request) -> bool:
+        """Whether it would be news."""
+        reasons = self._reasons(request)
+        return request.why not in reasons and len(reasons) < _MOST_REASONS
 
     def checkpoint_done(self) -> None:
         """A checkpoint was saved, or could not be: it is wanted no longer."""
         self._checkpoint.clear()
+
+    def as_text(self) -> str | None:
+        """All that is asked, for other processes; None where nothing is."""
+        return json.dumps([self._checkpoint, self._stop]) if self._checkpoint or self._stop else None
+
+    def take_in(self, text: str) -> None:
+        """Ask for what another process's `as_text` says."""
+        checkpoint, stop = json.loads(text)
+        requests: list[Request] = [*map(Checkpoint, checkpoint), *map(Stop, stop)]
+        for request in requests:
+            self.add(request)
+
+    def clear(self) -> None:
+        """Nothing is asked any more."""
+        self._checkpoint.clear()
+        self._stop.clear()
+
+    def _reasons(self, request: Request) -> list[str]:
+        return self._checkpoint if isinstance(request, Checkpoint) else self._stop

@@ -55,6 +55,7 @@ class CheckpointCallback:
         self._entries: list[Entry] = []
         self._best: Entry | None = None
         self._submitted: set[int] = set()
+        self._early: dict[int, dict[str, dict[str, float]]] = {}
         self._unanswered = 0
 
     def on_start(self, event: StartEvent) -> None:
@@ -81,7 +82,8 @@ class CheckpointCallback:
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Enter it into the index, and let go of those that are too many."""
         self._unanswered = 0
-        entry = Entry(event.step, self._written(event.path), event.why, time.time(), event.ours)
+        heldout = self._early.pop(event.step, {})
+        entry = Entry(event.step, self._written(event.path), event.why, time.time(), event.ours, heldout)
         self._entries = [*(other for other in self._entries if other.path != entry.path), entry]
         row: dict[str, Any] = {"checkpoint/saved": Text(f"step {event.step} at {event.path}: {event.why}")}
         if event.seconds is not None:
@@ -94,10 +96,13 @@ class CheckpointCallback:
         report = event.report
         self._submitted = {step for step in self._submitted if step > report.policy_step}
         entry = next((entry for entry in reversed(self._entries) if entry.step == report.policy_step), None)
-        for scorer, estimate in report.estimates.items() if entry else ():
+        if entry is None:  # it may be saved yet, if the training waited for this result
+            self._early = {report.policy_step: self._early.get(report.policy_step, {})}
+        heldout = entry.heldout if entry else self._early[report.policy_step]
+        for scorer, estimate in report.estimates.items():
             name = f"{report.dataset}/{scorer}"
-            if entry and self._settings.best and fnmatchcase(name, self._settings.best):
-                entry.heldout[name] = {"mean": estimate.mean, "low": estimate.low}
+            if self._settings.best and fnmatchcase(name, self._settings.best):
+                heldout[name] = {"mean": estimate.mean, "low": estimate.low}
         if entry:
             self._settle(event.step, event.logger)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeAlias
 
+from toolkit.agreement import Agreement
 from toolkit.callbacks import (
     HOOKS,
     Callback,
@@ -26,6 +27,7 @@ from toolkit.callbacks.asks import Asks, Checkpoint, Request
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.errors import ConfigError
 from toolkit.logger import Logger
+from toolkit.processes import process_count
 from toolkit.record import Text
 from toolkit.trees import Trees
 from toolkit.validation.policy import Policy
@@ -39,7 +41,8 @@ class Observer:
 
     All methods belong to the training thread. What a callback raises is logged once and counted. `log_dir` is the
     run's directory. What callbacks ask for is in `asks`: with `save` the observer has checkpoints saved itself,
-    without it the loop looks there. `closing` is called last, when the worker thread has written everything.
+    without it the loop looks there. With `agreement` they are the same in all processes, after every call of `step`.
+    `closing` is called last, when the worker thread has written everything.
     """
 
     def __init__(
@@ -50,11 +53,14 @@ class Observer:
         log_dir: Path | None = None,
         closing: Sequence[Callable[[], None]] = (),
         save: Saver | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
         self.logger = logger
         self.log_dir = log_dir
         self.overhead_s = 0.0
         self.asks = Asks()
+        self._agreement = agreement
+        self._wanted = Asks() if agreement else self.asks
         self._hooks = _hooks([*callbacks, validation] if validation else callbacks)
         self._validation = validation
         self._closing = tuple(closing)
@@ -101,6 +107,7 @@ class Observer:
                 return
             self._hand_out_reports()
             self._call("on_step", event)
+            self._agree(event.step)
         self._save_if_asked(event.step)
 
     def log(self, step: int, values: Mapping[str, Any], stream: str = "train") -> None:
@@ -124,6 +131,11 @@ class Observer:
         return bool(taken)
 
     @property
+    def agrees(self) -> bool:
+        """Whether what is asked is the same in all processes of the run."""
+        return self._agreement is not None or process_count() == 1
+
+    @property
     def validates(self) -> bool:
         """Whether there is held-out data that `validate` validates on."""
         return self._validation is not None
@@ -133,6 +145,11 @@ class Observer:
         why = self.asks.checkpoint or "the host saved it"
         self.asks.checkpoint_done()
         self._guarded("a checkpoint", self._tell_saved, step, path, why, False, None)
+
+    def forget_checkpoint(self) -> None:
+        """The state of the training as it is now cannot be saved: what was asked for it is wanted no longer."""
+        self._wanted.checkpoint_done()
+        self.asks.checkpoint_done()
 
     def close(self) -> None:
         """Finish the last validation, write everything and close the sinks. Idempotent."""
@@ -211,8 +228,13 @@ class Observer:
                 self.logger.complaints.add(f"{name}.{hook} at step {getattr(event, 'step', None)}", error)
             self._callback_s[name] += time.perf_counter() - began
 
+    def _agree(self, step: int) -> None:
+        if self._agreement and (agreed := self._agreement.settled(step, self._wanted.as_text())):
+            self._wanted.clear()
+            self.asks.take_in(agreed)
+
     def _ask(self, request: Request) -> None:
-        if self.asks.add(request):
+        if self.asks.lacks(request) and self._wanted.add(request):
             kind = "checkpoint" if isinstance(request, Checkpoint) else "stop"
             self.logger.log(self._step or 0, {f"asked/{kind}": Text(request.why)}, stream="system")
 

@@ -21,6 +21,7 @@ from toolkit.callbacks.methods import Level
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl_capture import Capture
 from toolkit.callbacks.trl_drift import Drift
+from toolkit.callbacks.trl_validation import attach_validation
 from toolkit.config import Config
 from toolkit.own_log import log as _log
 from toolkit.record import Value
@@ -44,6 +45,8 @@ def attach(
     _keep_jax_on_the_cpu()
     directory = Path(directory or f"{trainer.args.output_dir}/toolkit")
     observer = make(_with_size(_with_clip_range(config, trainer.args), trainer), directory)
+    # First, so that a checkpoint it asks for is that of the policy it validates.
+    attach_validation(trainer, observer, config.validation)
     callback = TRLCallback(observer, config)
     trainer.add_callback(callback)
     callback.attach(trainer)
@@ -65,8 +68,8 @@ class TRLCallback(TrainerCallback):
         trainer = GRPOTrainer(..., callbacks=[callback])
         callback.attach(trainer)
 
-    What callbacks ask for is passed on to the trainer, where it has one process: to save, and to stop. `config` has the
-    schedules of `layers` and `drift`; the clip range of `policy/` is that of the observer's own configuration.
+    What callbacks ask for is passed on to the trainer: to save, and to stop. `config` has the schedules of `layers` and
+    `drift`; the clip range of `policy/` is that of the observer's own configuration.
     """
 
     def __init__(self, observer: Observer, config: Config | None = None) -> None:
@@ -131,15 +134,14 @@ class TRLCallback(TrainerCallback):
         trees, self._trees = self._trees, None
         self._observer.step(state.global_step, rollout, update=update, trees=trees)
         self._log_drift(state.global_step)
-        if args.world_size == 1:  # of several processes all would have to know
+        if self._observer.agrees:  # of several processes all must know
             control.should_save |= self._observer.asks.checkpoint is not None
             control.should_training_stop |= self._observer.asks.stop is not None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell the callbacks of the trainer's checkpoint."""
-        if state.is_world_process_zero:
-            checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            self._observer.saved(state.global_step, checkpoint)
+        checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        self._observer.saved(state.global_step, checkpoint)
 
     def on_log(
         self,

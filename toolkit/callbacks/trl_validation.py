@@ -32,18 +32,30 @@ class TRLValidation(TrainerCallback):
         self._observer = observer
         self._settings = settings
         self._policy: Policy | None = None
+        self._ended = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Validate the policy that training begins with."""
+        self._observer.start(state.global_step, state.max_steps)
+        self._ended = False
         self._validate(state.global_step)
+        self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Validate the policy of this step, if it is due or the last one."""
         self._validate(state.global_step, last=control.should_training_stop)
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Validate the last policy, where that it is the last was said after this callback had its turn."""
+        if not (self._ended or args.load_best_model_at_end):  # that is another one by now
+            self._validate(state.global_step, last=True)
+
     def _validate(self, step: int, last: bool = False) -> None:
+        self._ended |= last
         if last or self._settings.due(step):
             try:
                 self._submit(step, last)
