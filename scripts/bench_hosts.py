@@ -1,13 +1,12 @@
 """What observing costs a host: its steps with and without the observer, in blocks that alternate in one run.
 
 With: every family, the journal, TensorBoard, samples, drift. Torch has one thread, as on a machine whose accelerator
-does the work: the other cores are free. The first steps of a block fill the worker's first burst and are not timed, and
-what is left at its end is written before the next block begins.
+does the work: the other cores are free. The first step of a block is not timed, and what is left at its end is written
+before the next block begins.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
@@ -15,11 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from alternation import KINDS, kind_of, report
 from transformers import TrainerCallback
 
 from toolkit.callbacks.trl import TRLCallback
 
-FIRST, TIMED = 3, 10
+FIRST, TIMED = 1, 4
+WARM = 2
+"""Rounds before the first that is timed: what compiles is compiled in them."""
 
 
 def main() -> None:
@@ -30,11 +33,11 @@ def main() -> None:
 
 def trl() -> None:
     """A tiny model, whose steps show the cost by itself, and one whose steps are long enough for a ratio."""
-    trl_steps("tiny", width=64, layers=2, tokens=8, blocks=20)
-    trl_steps("larger", width=256, layers=3, tokens=32, blocks=16)
+    trl_steps("tiny", width=64, layers=2, tokens=8, rounds=40)
+    trl_steps("larger", width=192, layers=3, tokens=20, rounds=80)
 
 
-def trl_steps(name: str, width: int, layers: int, tokens: int, blocks: int) -> None:
+def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int) -> None:
     """Print what the steps of a model of this size take."""
     import torch
     from train_trl import correct, formatted, sums, tiny
@@ -47,7 +50,7 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, blocks: int) -> N
     with tempfile.TemporaryDirectory() as run:
         settings = GRPOConfig(
             output_dir=run,
-            max_steps=(blocks + 2) * (FIRST + TIMED),
+            max_steps=(rounds + WARM) * len(KINDS) * (FIRST + TIMED),
             per_device_train_batch_size=16,
             num_generations=8,
             max_completion_length=tokens,
@@ -65,25 +68,34 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, blocks: int) -> N
         trainer = GRPOTrainer(model, [correct, formatted], args=settings, processing_class=tokenizer, **data)
         trainer.remove_callback(type(trainer.callback_handler.callbacks[-1]))  # the one that prints
         observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false"])
-        blocks_of = Alternating(trainer, observer)
-        trainer.add_callback(blocks_of)
+        alternating = Alternating(trainer, observer)
+        trainer.add_callback(alternating)
         trainer.train()
-    report(f"trl, {name} model", blocks_of.seconds, {"all": blocks_of.own, "capture": blocks_of.capture})
+    print(f"trl, {name} model: {rounds} rounds, {TIMED} steps a block")
+    for part, took in (("all", alternating.own), ("capture", alternating.capture)):
+        print(f"  the observer on the training thread, {part}: {spelled(took)}")
+    report("wall time", alternating.wall)
+    report("processor time of the training thread", alternating.processor)
 
 
 class Alternating(TrainerCallback):
-    """Observes the trainer in every second block, and takes the time of all steps but the first."""
+    """Observes the trainer in blocks of one kind, and takes the time of the steps of all."""
 
     def __init__(self, trainer: Any, observer: Any) -> None:
-        self.seconds: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+        self.wall: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+        self.processor: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
         self.own: list[float] = []
         self.capture: list[float] = []
         self._trainer = trainer
         self._observer = observer
         self._inner = TRLCallback(observer)
-        self._kind = "without"
+        self._kind = kind_of(0)
         self._began = (0.0, 0.0)
         self._overhead_s = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """The first block begins."""
+        self._begin(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """Time the step, and at the end of a block change over."""
@@ -94,13 +106,12 @@ class Alternating(TrainerCallback):
             self._inner.on_step_end(args, state, control)
         ended = time.perf_counter(), time.thread_time()
         block, place = divmod(state.global_step - 1, FIRST + TIMED)
-        if place >= FIRST and block >= 2:  # the first two compile
-            self.seconds[self._kind].append((ended[0] - self._began[0], ended[1] - self._began[1]))
-            if self._kind == "with":
-                self.own.append(self._observer.overhead_s - self._overhead_s)
-                self.capture.append(looked_s)
+        if place >= FIRST and block >= WARM * len(KINDS):
+            self._keep(place == FIRST, ended, looked_s)
         if place == FIRST + TIMED - 1:
-            self._change(args, state, control)
+            self._end()
+            self._kind = kind_of(block + 1)
+            self._begin(args, state, control)
         self._overhead_s = self._observer.overhead_s
         self._began = time.perf_counter(), time.thread_time()
 
@@ -113,41 +124,32 @@ class Alternating(TrainerCallback):
         """The end, for the observer."""
         self._inner.on_train_end(args, state, control)
 
-    def _change(self, args: Any, state: Any, control: Any) -> None:
+    def _keep(self, first: bool, ended: tuple[float, float], looked_s: float) -> None:
+        for clock, began, end in zip((self.wall, self.processor), self._began, ended, strict=True):
+            if first:
+                clock[self._kind].append([])
+            clock[self._kind][-1].append(end - began)
+        if self._kind == "with":
+            self.own.append(self._observer.overhead_s - self._overhead_s)
+            self.capture.append(looked_s)
+
+    def _begin(self, args: Any, state: Any, control: Any) -> None:
+        if self._kind == "with":
+            self._inner.attach(self._trainer)
+            self._inner.on_train_begin(args, state, control)
+
+    def _end(self) -> None:
         if self._kind == "with":
             self._inner.detach()
             self._observer.logger.flush()
-            self._kind = "without"
-        else:
-            self._inner.attach(self._trainer)
-            self._inner.on_train_begin(args, state, control)
-            self._kind = "with"
 
 
-def report(name: str, seconds: dict[str, list[tuple[float, float]]], own: dict[str, list[float]]) -> None:
-    """Print the steps of both kinds and their ratio, by the clock and by the training thread's processor time."""
-    print(f"{name}: {len(seconds['with'])} steps of each kind")
-    for part, took in own.items():
-        of = [f"{statistic} {of(took) * 1e3:.3f} ms" for statistic, of in STATISTICS.items()]
-        print(f"  the observer on the training thread, {part}: {', '.join(of)}")
-    for place, clock in enumerate(("wall time", "processor time of the training thread")):
-        bare, observed = ([step[place] for step in seconds[kind]] for kind in ("without", "with"))
-        for statistic, of in STATISTICS.items():
-            ratio = of(observed) / of(bare)
-            print(f"  {clock}, {statistic}: {of(bare) * 1e3:.2f} ms, {of(observed) * 1e3:.2f} ms, ratio {ratio:.4f}")
+def spelled(seconds: list[float]) -> str:
+    """The distribution of some times."""
+    low, median, high = np.quantile(seconds, [0.1, 0.5, 0.9]) * 1e3
+    mean = np.mean(seconds) * 1e3
+    return f"10th percentile {low:.3f} ms, median {median:.3f} ms, 90th {high:.3f} ms, mean {mean:.3f} ms"
 
-
-def quantile(seconds: list[float], tenths: int) -> float:
-    """The value that so many tenths are below."""
-    return statistics.quantiles(seconds, n=10)[tenths - 1]
-
-
-STATISTICS: dict[str, Callable[[list[float]], float]] = {
-    "10th percentile": lambda steps: quantile(steps, 1),
-    "median": statistics.median,
-    # The mean without the slowest steps of either kind, which are the machine's.
-    "trimmed mean": lambda steps: statistics.mean(sorted(steps)[: int(len(steps) * 0.9)]),
-}
 
 HOSTS: dict[str, Callable[[], None]] = {"trl": trl}
 

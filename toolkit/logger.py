@@ -281,7 +281,7 @@ def _copy(value: Any) -> Any:
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if type(value) is not float and isinstance(value, Mapping):  # most are floats, and the second question is slow
             yield from _flat(value, f"{prefix}{key}/")
         else:
             yield f"{prefix}{key}", value
@@ -292,10 +292,10 @@ def _all_are(kind: type, things: Collection[object]) -> bool:
 
 
 def _host_value(value: Any) -> Value:
-    if isinstance(value, (Image, Video)):
-        return checked(value)
     if type(value) is float or isinstance(value, _VALUES):
         return value
+    if isinstance(value, (Image, Video)):
+        return checked(value)
     return Text(value) if isinstance(value, str) else float(value)
 
 

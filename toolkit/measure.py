@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -19,13 +19,15 @@ from toolkit.rollout import Arrays, Rollout, arrays
 from toolkit.settings.metrics import Metrics
 from toolkit.share import Share, packed
 
+_FIELDS = tuple(each.name for each in fields(Rollout))
+
 
 @dataclass(frozen=True)
 class Plan:
     """What is compiled: the families to compute, their settings, and the size of groups in consecutive rows."""
 
     families: frozenset[str]
-    settings: Metrics
+    settings: Metrics = field(hash=False)  # a hundred settings, that are the same ones every time
     group_size: int | None
 
     @property
@@ -136,12 +138,21 @@ def missing(
     rollout: Rollout, families: frozenset[str], needs: Mapping[str, tuple[str, ...]] = NEEDS
 ) -> dict[str, tuple[str, ...]]:
     """The families that the rollout cannot give, each with the fields that it lacks."""
-    empty = {field.name for field in fields(rollout) if not _given(getattr(rollout, field.name))}
-    lacking = {
-        family: tuple(need for need in needs[family] if need[-1] != "?" and empty.issuperset(need.split("|")))
-        for family in sorted(families.intersection(needs))
-    }
-    return {family: lacks for family, lacks in lacking.items() if lacks}
+    empty = frozenset(name for name in _FIELDS if not _given(getattr(rollout, name)))
+    wanted = tuple((family, needs[family]) for family in sorted(families.intersection(needs)))
+    return dict(_lacking(wanted, empty))
+
+
+@cache
+def _lacking(
+    wanted: tuple[tuple[str, tuple[str, ...]], ...], empty: frozenset[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each family whose needs a rollout with these empty fields cannot meet, with what is lacking."""
+    found = (
+        (family, tuple(need for need in needs if need[-1] != "?" and empty.issuperset(need.split("|"))))
+        for family, needs in wanted
+    )
+    return tuple((family, lacks) for family, lacks in found if lacks)
 
 
 def fields_read(families: frozenset[str], needs: Mapping[str, tuple[str, ...]] = NEEDS) -> set[str]:

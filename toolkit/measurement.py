@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isnan
 
 import jax
@@ -25,6 +26,13 @@ class Column:
     size: int
     edges: tuple[float, ...] | None
 
+    @cached_property
+    def limits(self) -> Float[np.ndarray, " bins_and_one"]:
+        """The edges as one array for all rows."""
+        limits = np.array(self.edges)
+        limits.flags.writeable = False
+        return limits
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -45,7 +53,7 @@ class Measurement:
         start = 0
         for column in self.columns:
             if column.edges is not None:
-                values[column.key] = Histogram(host[start : start + column.size], np.array(column.edges))
+                values[column.key] = Histogram(host[start : start + column.size], column.limits)
             elif not isnan(numbers[start]):
                 values[column.key] = numbers[start]
             start += column.size

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from fractions import Fraction
-from math import isfinite
+from itertools import count
+from math import fsum
+from operator import mul
 
 from toolkit.record import Record, Value
 
+_LARGEST = 1e300
+"""What is larger, and what is no number, is left out: a sum of such values is no number either."""
+
 
 class Trend:
-    """The last `window` values of one metric: their mean and least-squares slope, each kept up in constant time.
+    """The last `window` values of one metric: their mean and least-squares slope.
 
-    The sums are exact, so that a huge value leaves nothing behind when it goes. Values must be finite.
+    They are summed anew and exactly each time, so that a huge value leaves nothing behind when it goes.
     """
 
     def __init__(self, window: int) -> None:
-        self._values: deque[Fraction] = deque(maxlen=window)
-        self._sum = Fraction(0)
-        self._weighted_sum = Fraction(0)  # of value times its place in the window, 0 the oldest
+        self._values: deque[float] = deque(maxlen=window)
 
     def add(self, value: float) -> None:
-        """Take the next value."""
-        if len(self._values) == self._values.maxlen:
-            # The oldest leaves from place 0 and every other value moves one place down.
-            self._sum -= self._values[0]
-            self._weighted_sum -= self._sum
-        exact = Fraction(value)
-        self._values.append(exact)
-        self._sum += exact
-        self._weighted_sum += exact * (len(self._values) - 1)
+        """Take the next value, which must be finite."""
+        self._values.append(value)
 
     @property
     def mean(self) -> float:
         """The mean of the window."""
-        return float(self._sum / len(self._values))
+        return fsum(self._values) / len(self._values)
 
     @property
     def slope(self) -> float:
@@ -43,8 +38,8 @@ class Trend:
         n = len(self._values)
         if n < 2:
             return 0.0
-        middle = Fraction(n - 1, 2)
-        return float((self._weighted_sum - middle * self._sum) / Fraction(n * (n * n - 1), 12))
+        places = count((1 - n) / 2)  # from the middle of the window
+        return fsum(map(mul, places, self._values)) / (n * (n * n - 1) / 12)
 
 
 class RewardTrends:
@@ -65,7 +60,12 @@ class RewardTrends:
         added: dict[str, Value] = {}
         for key, value in record.values.items():
             name, _, quantity = key.rpartition("/")
-            if name.startswith("rewards/") and quantity == "mean" and isinstance(value, float) and isfinite(value):
+            if (
+                name.startswith("rewards/")
+                and quantity == "mean"
+                and isinstance(value, float)
+                and abs(value) < _LARGEST
+            ):
                 added |= self._update(name, value)
         own = record.values
         return replace(record, values={**own, **{key: added[key] for key in added if key not in own}})

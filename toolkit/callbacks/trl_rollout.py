@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from toolkit.callbacks.naming import reference_column
-from toolkit.rollout import Rollout
+from toolkit.rollout import Rollout, with_zeros
 
 Tensors: TypeAlias = dict[str, Any]
 """Tensors of torch by the names of a rollout's fields, and `tool_mask`."""
@@ -146,7 +146,7 @@ def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
     if parts[0].ndim == 1:
         return np.concatenate(parts)
     time = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, ((0, 0), (0, time - part.shape[1]))) for part in parts])
+    return np.concatenate([with_zeros(part, (len(part), time)) for part in parts])
 
 
 def _host(tensor: Any) -> np.ndarray:

@@ -45,7 +45,7 @@ class DriftFamily(Family):
     The first `texts` of the evaluation data, each cut off after `max_tokens`.
     """
 
-    every: PositiveInt = 25
+    every: PositiveInt = 50
     texts: PositiveInt = 8
     max_tokens: int = Field(default=128, ge=2)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from operator import countOf
 
 import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -27,25 +26,18 @@ class Scalars:
         self._event = np.frombuffer(event, np.uint8)
         self._places = np.add.outer(ends, np.arange(-_FLOAT_BYTES, 0)).ravel()
 
-    def event(self, record: Record) -> bytes:
-        """The event of a row; what 32 bits cannot hold is infinite."""
+    def event(self, record: Record, numbers: Iterable[float]) -> bytes:
+        """The event of a record's numbers, in the order of the tags; what 32 bits cannot hold is infinite."""
         event = self._event.copy()
         with np.errstate(over="ignore"):
-            event[self._places] = np.array([*record.values.values()], "<f4").view(np.uint8)
+            event[self._places] = np.array([*numbers], "<f4").view(np.uint8)
         # Messages of protobuf merge where they are put behind each other.
         head: bytes = event_pb2.Event(step=record.policy_step, wall_time=record.time).SerializeToString()
         return head + event.tobytes()
 
 
-def scalars(record: Record) -> Scalars | None:
-    """What makes the event of a record; None for a record that is empty or has more than plain numbers."""
-    values: Mapping[str, object] = record.values
-    if not values or countOf(map(type, values.values()), float) != len(values):
-        return None
-    return _scalars(record.stream, tuple(values))
-
-
 @lru_cache(256)
-def _scalars(stream: str, keys: tuple[str, ...]) -> Scalars | None:
+def scalars(stream: str, keys: tuple[str, ...]) -> Scalars | None:
+    """What makes the events of these keys' numbers; None without any, and where two of them have one tag."""
     tags = tuple(tag(stream, key) for key in keys)
-    return Scalars(tags) if len(set(tags)) == len(tags) else None
+    return Scalars(tags) if keys and len(set(tags)) == len(tags) else None

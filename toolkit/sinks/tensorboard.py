@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 
@@ -136,28 +136,31 @@ class _Burst:
         self._last_steps = last_steps
 
     def add(self, record: Record) -> None:
-        """Make an event of the values that are not late."""
-        row = scalars(record)
-        if row is None or not self._add_scalars(row, record):
-            self._add_each(record)
+        """Make events of the values that are not late."""
+        numbers = {key: value for key, value in record.values.items() if type(value) is float}
+        row = scalars(record.stream, tuple(numbers))
+        if row is None or not self._add_scalars(row, record, numbers.values()):
+            self._add_each(record, record.values)
+        elif len(numbers) < len(record.values):
+            self._add_each(record, {key: value for key, value in record.values.items() if key not in numbers})
         self.begun = self.begun or bool(self.scalar_tags)
 
-    def _add_scalars(self, row: Scalars, record: Record) -> bool:
-        """Nearly all rows; False where a value is late, as each has to be looked at then."""
+    def _add_scalars(self, row: Scalars, record: Record, numbers: Iterable[float]) -> bool:
+        """Those of nearly all rows; False where one is late, as each has to be looked at then."""
         step = record.policy_step
         last_steps = map(self.steps.get, row.tags, map(self._last_steps.get, row.tags, repeat(step)))
         if max(last_steps) > step:
             return False
-        self.events.append(row.event(record))
+        self.events.append(row.event(record, numbers))
         self.steps.update(dict.fromkeys(row.tags, step))
         self.scalar_tags.update(row.tags)
         return True
 
-    def _add_each(self, record: Record) -> None:
+    def _add_each(self, record: Record, values: Mapping[str, Value]) -> None:
         step, stream = record.policy_step, record.stream
         event = event_pb2.Event(step=step, wall_time=record.time)
         add_scalar = event.summary.value.add
-        for key, value in record.values.items():
+        for key, value in values.items():
             name = tag(stream, key)
             if step < self.steps.get(name, self._last_steps.get(name, step)):
                 self.late.append(record)
