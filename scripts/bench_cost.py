@@ -8,7 +8,6 @@ begins.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,24 +23,23 @@ from toolkit.demo.task import draw, training_problems
 from toolkit.demo.warmup import WarmupConfig, warm_up
 from toolkit.logger import Logger
 
-FIRST, TIMED = 12, 24
+ROUNDS, FIRST, TIMED = 30, 12, 24
 CONFIG = GRPOConfig()
 
 
 def main() -> None:
     """Print the steps of each kind, and their ratios."""
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 30
     settings = load("demo", ["sinks.console=false", "alerts=false"])
     nothing = Observer(Logger([]), [])
     with tempfile.TemporaryDirectory() as run, build.observer(settings, Path(run)) as observer:
         state = start(warm_up(WarmupConfig()), CONFIG)
         blocks: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
-        for number in range((1 + rounds) * len(KINDS)):
+        for number in range((1 + ROUNDS) * len(KINDS)):
             kind = kind_of(number)
             state, seconds = block(state, observer if kind == "with" else nothing, number)
             if number >= len(KINDS):  # everything is compiled in the first round
                 blocks[kind].append(seconds)
-    print(f"demo: {rounds} rounds, {TIMED} steps a block")
+    print(f"demo: {ROUNDS} rounds, {TIMED} steps a block")
     report("wall time", blocks)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_cost
 import numpy as np
 from alternation import KINDS, kind_of, report
 from transformers import TrainerCallback
@@ -151,7 +152,7 @@ def spelled(seconds: list[float]) -> str:
     return f"10th percentile {low:.3f} ms, median {median:.3f} ms, 90th {high:.3f} ms, mean {mean:.3f} ms"
 
 
-HOSTS: dict[str, Callable[[], None]] = {"trl": trl}
+HOSTS: dict[str, Callable[[], None]] = {"trl": trl, "flax": bench_cost.main}
 
 
 if __name__ == "__main__":
