@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from toolkit.record import Histogram
@@ -22,18 +24,20 @@ def filled(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
 
     One empty bin where none is filled.
     """
-    counts, edges = np.asarray(histogram.counts), _finite(histogram.edges)
+    counts, edges = np.asarray(histogram.counts), _finite(np.asarray(histogram.edges, float).tobytes())
     used = np.flatnonzero(counts)
     first, last = (used[0], used[-1]) if used.size else (0, 0)
     return counts[first : last + 1], edges[first : last + 2]
 
 
-def _finite(edges: np.ndarray) -> np.ndarray:
-    """The edges, with an infinite outermost one as far out as the neighbouring bin is wide."""
-    limits = np.array(edges, float)
+@lru_cache(256)
+def _finite(edges: bytes) -> np.ndarray:
+    """The edges, an infinite outermost one as far out as the neighbouring bin is wide; most are those of before."""
+    limits = np.frombuffer(edges).copy()
     inner = limits[np.isfinite(limits)]
     inner = inner if inner.size else np.zeros(1)
     widths = np.diff(inner) if inner.size > 1 else np.ones(1)
     limits[0] = max(limits[0], inner[0] - widths[0])
     limits[-1] = min(limits[-1], inner[-1] + widths[-1])
+    limits.flags.writeable = False  # it is shared
     return limits

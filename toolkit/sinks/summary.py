@@ -119,8 +119,8 @@ def _histogram_proto(histogram: Histogram) -> summary_pb2.HistogramProto:
         num=counts.sum(),
         sum=counts @ middles,
         sum_squares=counts @ middles**2,
-        bucket_limit=edges[1:],
-        bucket=counts,
+        bucket_limit=edges[1:].tolist(),
+        bucket=counts.tolist(),
     )
 
 
