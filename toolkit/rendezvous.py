@@ -57,8 +57,8 @@ class TorchStore:
 
     def awaited(self, key: str, seconds: float) -> str | None:
         """The text, or None; other threads of this process cannot ask the store until then."""
-        # That the time is over is an error of its own kind in newer versions, a RuntimeError as any other before. A time
-        # of no whole millisecond would be for ever.
+        # That the time is over is an error of its own kind in newer versions, a RuntimeError as any other before. Less
+        # than a millisecond would be for ever.
         with suppress(RuntimeError):
             self._store.wait([key], timedelta(seconds=max(seconds, 0.001)))
         return self.find(key)
