@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,11 @@ class Broken(Shelf):
     """A store that is lost after the start."""
 
     def awaited(self, key: str, seconds: float) -> str | None:
-        raise RuntimeError("Connection was likely closed")
+        return lost()
+
+
+def lost(*_: Any) -> str:
+    raise RuntimeError("Connection was likely closed")
 
 
 def processes(count: int = 3, wait_s: float = 30.0, shelf: Shelf | None = None) -> list[Agreement]:
@@ -68,14 +73,16 @@ def test_processes_may_be_far_apart(ahead: int) -> None:
     wishes = {7: "save", 90: "stop"}
     seen: list[dict[int, str | None]] = [{}, {}]
 
+    after(0, run, None)
+
     def train(index: int) -> None:
-        for step in range(100):
-            if index != ahead and step < 3:
+        for step in range(1, 100):
+            if index != ahead and step < 4:
                 time.sleep(0.01)
             seen[index][step] = run[index].settled(step, wishes.get(step))
 
     together(*(lambda index=index: train(index) for index in (0, 1)))
-    assert seen[0] == seen[1] == {step: wishes.get(step) for step in range(100)}
+    assert seen[0] == seen[1] == {step: wishes.get(step) for step in range(1, 100)}
 
 
 def test_who_waited_long_enough_decides_that_nothing_is_done() -> None:
@@ -99,12 +106,32 @@ def test_no_wish_where_a_process_takes_no_part(caplog: pytest.LogCaptureFixture)
     first = Agreement(Shelf(), KEY, 0, 3, 30.0, Complaints())
     with caplog.at_level(logging.WARNING, logger="toolkit"):
         assert [first.settled(step, "stop") for step in range(3)] == [None] * 3
-    assert [record.message.count("process 1, 2 does not observe") for record in caplog.records] == [1]
+    assert [record.message.count("process 1, 2 takes no part") for record in caplog.records] == [1]
+
+
+def test_a_second_call_for_a_step_is_another_one() -> None:
+    """What was wished in the first still holds for a process that comes later."""
+    first, second = processes(2)
+    assert after(0, [first, second], None) == [None] * 2
+    assert [first.settled(1, "save"), first.settled(1, None)] == ["save", None]
+    assert [second.settled(1, None), second.settled(1, None)] == ["save", None]
+
+
+def test_no_wish_once_a_process_has_given_up() -> None:
+    """It would not hear of it."""
+    shelf = Shelf()
+    first, second = processes(2, shelf=shelf)
+    assert after(0, [first, second], None) == [None] * 2
+    shelf.claim = shelf.awaited = lost  # type: ignore[method-assign, assignment]  # the store of this process alone, for one step
+    assert second.settled(1, None) is None
+    del shelf.claim, shelf.awaited
+    assert [first.settled(step, "save") for step in (1, 2)] == [None] * 2
 
 
 def test_a_training_may_begin_anew() -> None:
     """Its first step may be one that there was already, with a wish."""
     run = processes(2)
+    assert after(0, run, None) == [None] * 2
     assert after(1, run, "save") == ["save"] * 2
     assert after(2, run, None) == [None] * 2
     assert after(1, run, None) == [None] * 2

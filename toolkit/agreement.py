@@ -9,14 +9,15 @@ step.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 
 from toolkit.errors import ToolkitError
 from toolkit.logger import Complaints
 from toolkit.processes import process_count, process_index
 from toolkit.rendezvous import Store, store
-from toolkit.team import Steps
 
 _NOTHING = "-"
+_YES, _NO = "yes", "no"
 
 _KEPT = 1024
 """Places that stay in the store: more steps than processes can be apart that train together. Some 50 KB."""
@@ -29,21 +30,20 @@ class Agreement:
     """One process's part in it, on the training thread; raises nothing.
 
     Process 0 never waits. The others wait for it at most `wait_s`, and a quarter as long each next time, until it is in
-    time again. A wish is only made when all `count` processes take part.
+    time again. A wish is only made when all `count` processes take part: when they have ended a step before.
     """
 
     def __init__(self, found: Store, key: str, index: int, count: int, wait_s: float, complaints: Complaints) -> None:
         self._store = found
         self._key = key
         self._index = index
-        self._missing = set(range(1, count))
+        self._others = range(1, count)
         self._wait_s = self._patience = wait_s
         self._complaints = complaints
-        self._steps = Steps()
+        self._begun, self._last = 0, -1
         self._empty: list[str] = []
+        self._takes_part = self._refused = False
         self._alive = True
-        if index:
-            found.put(f"{key}/takes_part/{index}", "yes")
 
     def settled(self, step: int, wish: str | None) -> str | None:
         """The wish of process 0 that all processes follow after this step; None where there is none.
@@ -52,13 +52,13 @@ class Agreement:
         """
         if not self._alive:
             return None
-        begun, step = self._steps.order(step)
-        place = f"{self._key}/{begun}/{step}"
+        self._begun += step <= self._last  # a training that begins again, or a second call for a step
+        self._last = step
+        place = f"{self._key}/{self._begun}/{step}"
         try:
             stands = self._heard(place) if self._index else self._said(place, wish)
         except Exception as error:  # whatever the group's library raises, the training goes on
-            self._alive = False
-            self._complaints.add("what callbacks ask for, from now on", error)
+            self._give_up(error)
             return None
         return None if stands == _NOTHING else stands
 
@@ -74,6 +74,9 @@ class Agreement:
 
     def _heard(self, place: str) -> str:
         """In any other process: what stands at the place, which is nothing if process 0 does not come."""
+        if not self._takes_part:
+            self._store.put(self._place_of(self._index), _YES)
+            self._takes_part = True
         text = self._store.awaited(place, self._patience)
         if text is None:
             self._patience /= 4
@@ -82,27 +85,33 @@ class Agreement:
         return text
 
     def _all_take_part(self) -> bool:
-        self._missing = {
-            index for index in self._missing if self._store.find(f"{self._key}/takes_part/{index}") is None
-        }
-        if self._missing:
-            listed = ", ".join(map(str, sorted(self._missing)[:5]))
-            self._complaints.add(
-                "what callbacks ask for",
-                ToolkitError(
-                    f"process {listed} does not observe: call toolkit.watch or toolkit.observe in all of them"
-                ),
-            )
-        return not self._missing
+        missing = [index for index in self._others if self._store.find(self._place_of(index)) != _YES]
+        if missing and self._refused:  # in the first steps one may only be late
+            listed = ", ".join(map(str, missing[:5]))
+            self._complaints.add("what callbacks ask for", ToolkitError(_REMEDY.format(listed)))
+        self._refused = bool(missing)
+        return not missing
+
+    def _give_up(self, error: Exception) -> None:
+        self._alive = False
+        self._complaints.add("what callbacks ask for, from now on", error)
+        if self._takes_part:
+            with suppress(Exception):  # the store may be gone altogether
+                self._store.put(self._place_of(self._index), _NO)
+
+    def _place_of(self, index: int) -> str:
+        return f"{self._key}/takes_part/{index}"
 
 
-def agreement(wait_s: float, complaints: Complaints) -> Agreement | None:
-    """This process's part in what those of its group do together; None where it is alone."""
-    if process_count() == 1 or (found := store()) is None:
+_REMEDY = (
+    "process {} takes no part: call toolkit.watch or toolkit.observe in all processes, with the same configuration and "
+    "callbacks, and observer.step after every step"
+)
+
+
+def agreement(wanted: bool, wait_s: float, complaints: Complaints) -> Agreement | None:
+    """This process's part in what those of its group do together; None where it is alone, or it is not `wanted`."""
+    number = next(_numbers)
+    if not wanted or process_count() == 1 or (found := store()) is None:
         return None
-    key = f"toolkit/agreement/{next(_numbers)}"
-    try:
-        return Agreement(found, key, process_index(), process_count(), wait_s, complaints)
-    except Exception as error:  # whatever the group's store refuses: then nothing is asked of any process
-        complaints.add("what callbacks ask for", error)
-        return None
+    return Agreement(found, f"toolkit/agreement/{number}", process_index(), process_count(), wait_s, complaints)

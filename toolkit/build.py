@@ -93,7 +93,7 @@ def observer(
         *callbacks,
     ]
     closing = [text.close, lock.release, *([others.close] if others else []), *closing]
-    agreed = agreement(config.processes.wait_s, logger.complaints) if _may_ask(config, callbacks) else None
+    agreed = agreement(_may_ask(config, callbacks), config.processes.wait_s, logger.complaints)
     if validations is None:
         return Observer(logger, all_callbacks, None, log_dir, closing, save, agreed)
     if config.validation.overlap:
@@ -108,7 +108,7 @@ def _follower(
     """What observes in another process than the first: measures for process 0, does what that wants, writes nothing."""
     logger = Logger((), **config.queue.model_dump())
     others = team(config.processes, logger.complaints)
-    agreed = agreement(config.processes.wait_s, logger.complaints) if asks else None
+    agreed = agreement(asks, config.processes.wait_s, logger.complaints)
     if others is None:
         _log.info("process %d does not log: process 0 does", process_index())
         return Observer(logger, (), None, log_dir, closing, save, agreed)

@@ -107,15 +107,21 @@ def test_a_policy_that_is_validated_is_the_one_that_is_saved(tmp_path: Path) -> 
     assert Path(index["best"]).name in {"checkpoint-2", "checkpoint-4"}
 
 
+class Enough:
+    """Ends the training after a step."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def on_step(self, event: StepEvent) -> None:
+        if event.step == self.last:
+            event.ask(Stop("it is enough"))
+
+
 def test_the_last_policy_is_validated_where_a_callback_ends_the_training(tmp_path: Path) -> None:
     """Also when no validation is due then."""
 
-    class Enough:
-        def on_step(self, event: StepEvent) -> None:
-            if event.step == 3:
-                event.ask(Stop("it is enough"))
-
-    host, rows = trained(tmp_path, callbacks=[Enough()])
+    host, rows = trained(tmp_path, callbacks=[Enough(3)])
     assert host.state.global_step == 3
     assert steps(rows)[-1] == 3
 
@@ -128,6 +134,21 @@ def test_a_model_that_is_spread_over_processes_is_saved_for_one_of_its_own(
     _, rows = trained(tmp_path)
     assert steps(rows)[-1] == 4
     assert not list(tmp_path.glob("validated-*"))
+
+
+def test_a_policy_is_handed_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the step at which it was due turns out to be the last: it is not saved over while it is loaded."""
+    monkeypatch.setattr(trl_validation, "is_sharded", lambda _: True)
+    host = trainer(tmp_path, [vowels], learning_rate=1e-3)
+    saved: list[str] = []
+    save = host.save_model
+    monkeypatch.setattr(host, "save_model", lambda path: (saved.append(Path(path).name), save(path)))
+    overrides = [*OVERRIDES, "validation.every=3"]
+    toolkit.watch(host, "grpo", tmp_path / "run", overrides=overrides, heldout=HELDOUT, callbacks=[Enough(3)])
+    host.train()
+    assert saved == ["validated-0", "validated-3"]
+    rows = [row for row in read(tmp_path / "run" / "metrics.jsonl") if "heldout/sums/accuracy" in row.values]
+    assert steps(rows)[-1] == 3
 
 
 def test_a_validation_that_cannot_be_made_costs_the_training_nothing(

@@ -40,7 +40,7 @@ class Recorder(Observer):
         self.rollouts.append(rollout)
         self.losses.append(float(given["values"]["loss"]))
 
-    def validate(self, step: int, policy: Policy, *, always: bool = False) -> bool:
+    def validate(self, step: int, policy: Policy, *, always: bool = False, at_end_of_step: bool = False) -> bool:
         """Keep a snapshot of the policy and what it answers now."""
         self.asked.append((step, always))
         self.policies.append((policy.snapshot(), policy.generate(HELD_OUT)))

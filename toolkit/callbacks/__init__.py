@@ -89,7 +89,7 @@ class Source:
         return lambda: tuple(part() for part in held)
 
 
-def _nobody(request: Request) -> None:
+def nobody(request: Request) -> None:
     """Where nobody can be asked: an event made by hand, as in a test."""
 
 
@@ -101,7 +101,7 @@ class StartEvent:
     logger: Logger
     log_dir: Path | None = None
     total_steps: int | None = None
-    ask: Ask = _nobody
+    ask: Ask = nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class StepEvent:
     overhead_s: float = 0.0
     overhead_fraction: float = 0.0
     callback_s: Mapping[str, float] = field(default_factory=dict)
-    ask: Ask = _nobody
+    ask: Ask = nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class SubmitEvent:
 
     step: int
     logger: Logger
-    ask: Ask = _nobody
+    ask: Ask = nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class ReportEvent:
     step: int
     report: Report
     logger: Logger
-    ask: Ask = _nobody
+    ask: Ask = nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from toolkit.callbacks import (
     StartEvent,
     StepEvent,
     SubmitEvent,
+    nobody,
 )
 from toolkit.callbacks.asks import Asks, Checkpoint, Request
 from toolkit.callbacks.validation import ValidationCallback
@@ -115,17 +116,20 @@ class Observer:
         with self._costed(step):
             self.logger.log(step, values, stream=stream)
 
-    def validate(self, step: int, policy: Policy, *, always: bool = False) -> bool:
+    def validate(self, step: int, policy: Policy, *, always: bool = False, at_end_of_step: bool = False) -> bool:
         """Validate the policy after `step` updates on held-out data, if that is due or `always`; True if it was taken.
 
-        The snapshot is taken now, the rest happens on a thread; the result is logged at `step` when it is there.
+        The snapshot is taken now, the rest happens on a thread; the result is logged at `step` when it is there. Of
+        several processes a checkpoint of this policy is asked for only `at_end_of_step`: where the call of `step` with
+        the same number comes next, before any other update.
         """
         if self._validation is None:
             return False
         with self._costed(step):
             taken = self._guarded("a validation", self._validation.submit, step, policy, always)
             if taken:
-                self._call("on_submit", SubmitEvent(int(step), self.logger, self._ask))
+                ask = self._ask if at_end_of_step or self._agreement is None else nobody
+                self._call("on_submit", SubmitEvent(int(step), self.logger, ask))
         if taken:
             self._save_if_asked(int(step))
         return bool(taken)
@@ -240,7 +244,7 @@ class Observer:
 
     def _save_if_asked(self, step: int) -> None:
         why = self.asks.checkpoint
-        if self._saver is None or why is None:
+        if self._saver is None or why is None or not self.agrees:
             return
         self.asks.checkpoint_done()
         began = time.perf_counter()

@@ -104,6 +104,7 @@ class TRLCallback(TrainerCallback):
         """Begin the run: forget what an earlier, broken-off training left, take the initial policy's logprobs."""
         if state.is_world_process_zero:
             self._observer.start(state.global_step, state.max_steps)
+        self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
         if self._capture is not None:
             self._capture.forget()
         elif hasattr(args, "num_generations") and state.is_world_process_zero:

@@ -33,6 +33,7 @@ class TRLValidation(TrainerCallback):
         self._settings = settings
         self._policy: Policy | None = None
         self._ended = False
+        self._handed_in: int | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -40,8 +41,8 @@ class TRLValidation(TrainerCallback):
         """Validate the policy that training begins with."""
         self._observer.start(state.global_step, state.max_steps)
         self._ended = False
+        self._handed_in = None
         self._validate(state.global_step)
-        self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Validate the policy of this step, if it is due or the last one."""
@@ -56,7 +57,8 @@ class TRLValidation(TrainerCallback):
 
     def _validate(self, step: int, last: bool = False) -> None:
         self._ended |= last
-        if last or self._settings.due(step):
+        if step != self._handed_in and (last or self._settings.due(step)):
+            self._handed_in = step
             try:
                 self._submit(step, last)
             except Exception as error:  # whatever a model or a trainer raises, the training goes on
@@ -64,11 +66,11 @@ class TRLValidation(TrainerCallback):
 
     def _submit(self, step: int, last: bool) -> None:
         if is_sharded(self._trainer):
-            self._observer.validate(step, self._saved(step), always=last)
+            self._observer.validate(step, self._saved(step), always=last, at_end_of_step=True)
             return
         if self._policy is None:
             self._policy = policy_of(self._trainer, self._settings)
-        self._observer.validate(step, self._policy, always=last)
+        self._observer.validate(step, self._policy, always=last, at_end_of_step=True)
 
     def _saved(self, step: int) -> Policy:
         """The policy of this step in a directory that goes with it; all processes save it together."""
