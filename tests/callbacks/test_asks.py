@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests.shelf import Shelf
+from tests.validation.policies import Echo
 from toolkit.agreement import Agreement
 from toolkit.callbacks import Callback, Checkpoint, CheckpointEvent, StepEvent, Stop
 from toolkit.callbacks.asks import Asks, Request
+from toolkit.callbacks.checkpoints import CheckpointCallback
 from toolkit.callbacks.observer import Observer
+from toolkit.callbacks.validation import ValidationCallback
 from toolkit.errors import ConfigError
 from toolkit.logger import Complaints, Logger
 from toolkit.record import Text
+from toolkit.settings.callbacks import Checkpoints, Validation
 from toolkit.sinks.memory import MemorySink
+from toolkit.validation.background import BackgroundValidator
 
 
 class Asking:
@@ -171,3 +176,17 @@ def test_what_is_asked_of_several_processes_holds_when_all_agree() -> None:
         assert second.agrees
     assert saved == [(0, "2: an alert"), (1, "2: an alert")]
     assert first.asks.stop == second.asks.stop == "a plateau"
+
+
+def test_of_several_processes_a_policy_is_only_saved_with_its_own_step(tmp_path: Path) -> None:
+    """What is validated between two steps has been trained on when all processes save."""
+    asked: dict[bool, str | None] = {}
+    for at_end in (False, True):
+        agreement = Agreement(Shelf(), "agreement", 0, 1, 0.05, Complaints())
+        validation = ValidationCallback(Validation(every=1), BackgroundValidator(lambda policy, step: []))
+        checkpoints = CheckpointCallback(Checkpoints(enabled=True), tmp_path / "checkpoints")
+        with Observer(Logger([]), [checkpoints], validation, agreement=agreement) as observer:
+            observer.validate(1, Echo(), at_end_of_step=at_end)
+            observer.step(1)
+            asked[at_end] = observer.asks.checkpoint
+    assert asked == {False: None, True: "its policy is validated"}

@@ -142,7 +142,12 @@ def test_a_policy_is_handed_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     host = trainer(tmp_path, [vowels], learning_rate=1e-3)
     saved: list[str] = []
     save = host.save_model
-    monkeypatch.setattr(host, "save_model", lambda path: (saved.append(Path(path).name), save(path)))
+
+    def kept(path: str) -> None:
+        saved.append(Path(path).name)
+        save(path)
+
+    monkeypatch.setattr(host, "save_model", kept)
     overrides = [*OVERRIDES, "validation.every=3"]
     toolkit.watch(host, "grpo", tmp_path / "run", overrides=overrides, heldout=HELDOUT, callbacks=[Enough(3)])
     host.train()
