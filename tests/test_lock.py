@@ -20,8 +20,12 @@ from pathlib import Path
 from toolkit.lock import RunLock
 
 lock = RunLock(Path(sys.argv[1]))
-if sys.argv[2:] and os.fork() == 0:
-    time.sleep(60)
+reading, writing = os.pipe()
+if sys.argv[2:]:
+    if os.fork() == 0:
+        os.write(writing, b"x")
+        time.sleep(60)
+    os.read(reading, 1)  # a child that has not run yet has not let go of the lock either
 print("held", flush=True)
 sys.stdin.read()
 """
