@@ -1,8 +1,8 @@
 """What observing costs a host: its steps with and without the observer, in blocks that alternate in one run.
 
-With: every family, the journal, TensorBoard, samples, drift. Torch has one thread, as on a machine whose accelerator
-does the work: the other cores are free. The first step of a block is not timed, and what is left at its end is written
-before the next block begins.
+With: every family, the journal, TensorBoard, samples, drift; not the norms of layers. Torch has one thread, as on a
+machine whose accelerator does the work: the other cores are free. The first step of a block is not timed, and what is
+left at its end is written before the next block begins.
 """
 
 from __future__ import annotations

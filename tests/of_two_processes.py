@@ -13,8 +13,9 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import toolkit
+from tests.callbacks.test_asks import Asking
 from tests.test_measure import GROUP_SIZE, draw, rows
-from toolkit.callbacks import Checkpoint, StepEvent, Stop
+from toolkit.callbacks import Checkpoint, Stop
 from toolkit.callbacks.observer import Observer
 from toolkit.measure import statistics
 
@@ -73,16 +74,6 @@ def steps(observer: Observer, own: slice, over_both: Callable[[], toolkit.Rollou
         assert observer.logger.flush(120)
 
 
-class Asking:
-    """Asks for a checkpoint and for the end, in process 0 alone."""
-
-    def on_step(self, event: StepEvent) -> None:
-        if event.step == EMPTY:
-            event.ask(Checkpoint("it is time"))
-        if event.step == SPREAD:
-            event.ask(Stop("it is enough"))
-
-
 def main(process: int, port: str, directory: str) -> None:
     """Take part, and die after the fourth step unless this is process 0."""
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
@@ -95,7 +86,8 @@ def main(process: int, port: str, directory: str) -> None:
         return path
 
     overrides = [*OVERRIDES, "processes.wait_s=60", "queue.close_s=250"]
-    observer = toolkit.observe("grpo", directory, overrides=overrides, callbacks=[Asking()], save=save)
+    callbacks = [Asking(EMPTY, Checkpoint("it is time")), Asking(SPREAD, Stop("it is enough"))]
+    observer = toolkit.observe("grpo", directory, overrides=overrides, callbacks=callbacks, save=save)
     steps(observer, half, spread, process)
     assert observer.asks.stop == "it is enough"
     if process == 1:

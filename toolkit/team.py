@@ -68,14 +68,13 @@ def team(settings: Processes, complaints: Complaints) -> Team | None:
         return None
 
 
-class Steps:
+class _Steps:
     """Turns steps into orders: a training that begins again in the same process starts from a smaller step."""
 
     def __init__(self) -> None:
         self._last: Order = (0, -1)
 
     def order(self, step: int) -> Order:
-        """That of this step."""
         begun, last = self._last
         self._last = (begun + (step < last), step)
         return self._last
@@ -112,7 +111,7 @@ class Collector:
         self._wait_s = wait_s
         self._complaints = complaints
         self._peers = {index: _Peer(wait_s) for index in range(1, count)}
-        self._steps = Steps()
+        self._steps = _Steps()
         self._changed = threading.Condition()
         self._secret = os.urandom(32)
         self._server = _listening(found.host)
@@ -199,7 +198,7 @@ class Contributor:
         self._index = index
         self._wait_s = wait_s
         self._complaints = complaints
-        self._steps = Steps()
+        self._steps = _Steps()
         self._waiting: deque[tuple[Order, Any]] = deque(maxlen=_BACKLOG)
         self._connection: _Connection | None = None
 

@@ -11,8 +11,9 @@ from transformers import TrainerCallback
 
 import toolkit
 from tests.callbacks import tiny_trl
+from tests.callbacks.test_asks import Asking
 from tests.callbacks.tiny_trl import at_least, logged, sometimes
-from toolkit.callbacks import Checkpoint, StepEvent, Stop
+from toolkit.callbacks import Checkpoint, Stop
 from toolkit.callbacks.observer import Observer
 from toolkit.processes import process_index
 
@@ -36,16 +37,6 @@ THEIRS = {
 """Our keys and those of TRL, which gathers over processes by itself."""
 
 
-class Asking:
-    """Asks for a checkpoint and for the end."""
-
-    def on_step(self, event: StepEvent) -> None:
-        if event.step == SAVED:
-            event.ask(Checkpoint("it is time"))
-        if event.step == STOPPED:
-            event.ask(Stop("it is enough"))
-
-
 class Dying(TrainerCallback):
     """Kills its process in the third step, when everything before is through."""
 
@@ -64,7 +55,8 @@ def trained(directory: Path, **settings: Any) -> tuple[Any, Observer]:
     rewards: list[Any] = [at_least(4), sometimes]
     settings = {"per_device_train_batch_size": 6, "max_steps": 5, "ddp_find_unused_parameters": False, **settings}
     trainer = tiny_trl.trainer(directory / "host", rewards, **settings)
-    observer = toolkit.watch(trainer, "grpo", directory / "run", overrides=OVERRIDES, callbacks=[Asking()])
+    callbacks = [Asking(SAVED, Checkpoint("it is time")), Asking(STOPPED, Stop("it is enough"))]
+    observer = toolkit.watch(trainer, "grpo", directory / "run", overrides=OVERRIDES, callbacks=callbacks)
     return trainer, observer
 
 

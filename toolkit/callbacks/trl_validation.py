@@ -32,7 +32,6 @@ class TRLValidation(TrainerCallback):
         self._observer = observer
         self._settings = settings
         self._policy: Policy | None = None
-        self._ended = False
         self._handed_in: int | None = None
 
     def on_train_begin(
@@ -40,7 +39,6 @@ class TRLValidation(TrainerCallback):
     ) -> None:
         """Validate the policy that training begins with."""
         self._observer.start(state.global_step, state.max_steps)
-        self._ended = False
         self._handed_in = None
         self._validate(state.global_step)
 
@@ -52,11 +50,10 @@ class TRLValidation(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Validate the last policy, where that it is the last was said after this callback had its turn."""
-        if not (self._ended or args.load_best_model_at_end):  # that is another one by now
+        if not args.load_best_model_at_end:  # that is another one by now
             self._validate(state.global_step, last=True)
 
     def _validate(self, step: int, last: bool = False) -> None:
-        self._ended |= last
         if step != self._handed_in and (last or self._settings.due(step)):
             self._handed_in = step
             try:
