@@ -105,15 +105,16 @@ def test_wandb_is_rebuilt_as_a_new_run(run: Path) -> None:
 
 def test_trackio_is_rebuilt(run: Path) -> None:
     """Its store has the clean history; a second export is refused, and by force the first is kept as another run."""
+    (run / "config.yaml").write_text("sinks: {trackio: {project: exported}}")
     first = exported(run, "--to", "trackio")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.endswith(f"19 rows of {run} are in trackio's run grpo/run\n")
-    steps = [row["step"] for row in SQLiteStorage.get_logs("grpo", "run") if "loss" in row]
+    assert first.stdout.endswith(f"19 rows of {run} are in trackio's run exported/run\n")
+    steps = [row["step"] for row in SQLiteStorage.get_logs("exported", "run") if "loss" in row]
     assert sorted(steps) == list(range(8))
     again = exported(run, "--to", "trackio")
     assert (again.returncode, "--force" in again.stderr) == (2, True)
     assert exported(run, "--to", "trackio", "--force").returncode == 0
-    assert len(trackio.Api().runs("grpo")) == 2
+    assert len(trackio.Api().runs("exported")) == 2
 
 
 def test_a_directory_that_is_no_run_is_named(run: Path, tmp_path: Path) -> None:

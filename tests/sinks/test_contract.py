@@ -37,7 +37,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "parquet": lambda path: ParquetSink(path / "run" / "parquet"),
     "view": lambda path: View(CsvSink(path / "run" / "csv"), past(path / "run" / "metrics.jsonl")),
     "wandb": lambda path: WandbSink(path, mode="offline", project="tests"),
-    "trackio": lambda path: TrackioSink(path),
+    "trackio": lambda path: TrackioSink(path, project="contract"),
     "mlflow": lambda path: MlflowSink(path, tracking_uri=(path / "mlruns").as_uri()),
 }
 EVERYTHING: dict[str, Value] = {
