@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toolkit.logger import Logger
+from toolkit.logger import Health, Logger
 from toolkit.record import HParams, Image, Record, Text
 from toolkit.sinks import jsonl
 from toolkit.sinks.memory import MemorySink
@@ -353,6 +353,30 @@ def test_flush_returns_when_everything_so_far_is_written() -> None:
         assert logger.flush(timeout_s=10)
         assert len(sink.records) == 1
         assert time.monotonic() - started < 10
+
+
+def test_work_ahead_of_a_row_is_done_at_once() -> None:
+    """The worker does not wait for a burst to end, and the row that comes after the work is logged after it."""
+    sink, order, began = MemorySink(), list[str](), threading.Event()
+    with Logger([sink], burst_s=60.0) as logger:
+        logger.ahead(lambda: order.append("work"))
+        logger.ahead(began.set)
+        assert began.wait(10)
+        logger.log(0, lambda: order.append("row") or {"x": 0.0})  # type: ignore[func-returns-value]  # None is falsy
+    assert order == ["work", "row"]
+    assert len(sink.records) == 1
+
+
+def test_work_ahead_that_fails_costs_no_row(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said and counted, and the worker goes on; after the end nothing is taken."""
+    sink = MemorySink()
+    with Logger([sink]) as logger:
+        logger.ahead(lambda: 1 / 0)
+        logger.log(0, {"x": 0.0})
+    logger.ahead(lambda: 1 / 0)
+    assert [record.step for record in sink.records] == [0]
+    assert logger.health == Health(0, 0, 0, 1)
+    assert "left out work ahead of a row: ZeroDivisionError" in caplog.text
 
 
 def test_logging_after_close_is_counted_as_dropped() -> None:

@@ -15,10 +15,11 @@ from toolkit.callbacks.alerts import AlertsCallback, Rule
 from toolkit.callbacks.batch import BatchCallback
 from toolkit.callbacks.checkpoints import CheckpointCallback
 from toolkit.callbacks.custom import CustomCallback, MetricFunction, metric_functions
+from toolkit.callbacks.hooks import check_callbacks
 from toolkit.callbacks.layers import LayersCallback
 from toolkit.callbacks.media import MediaCallback, Renderer
 from toolkit.callbacks.merged_metrics import metrics_callback
-from toolkit.callbacks.observer import Observer, Saver, check_callbacks
+from toolkit.callbacks.observer import Observer, Saver
 from toolkit.callbacks.overlap import OverlapCallback
 from toolkit.callbacks.plateau import PlateauRule
 from toolkit.callbacks.progress import ProgressCallback

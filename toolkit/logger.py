@@ -27,6 +27,7 @@ from toolkit.sinks import Sink
 Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 # Stream, step, policy step, time and values: made on the training thread, where a plain tuple is the cheapest.
 _Row: TypeAlias = tuple[str, int, int, float, Values]
+_Work: TypeAlias = Callable[[], object]
 Processor: TypeAlias = Callable[[Record], Record | None]
 
 _VALUES = (Histogram, Table, Text, Artifact, HParams)
@@ -76,7 +77,7 @@ class Logger:
         self._capacity = capacity
         self._burst_s = burst_s
         self._close_s = close_s
-        self._queue: queue.SimpleQueue[_Row | _Flush] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Row | _Work | _Flush] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._closing = False
         self._forked = False
@@ -114,6 +115,15 @@ class Logger:
             return
         policy_step = step if policy_step is None else policy_step
         self._queue.put((stream, step, policy_step, time.time() if at is None else at, held))
+
+    def ahead(self, work: Callable[[], object]) -> None:
+        """Have the worker do now what a row that is still to come will need, so that the row costs less later.
+
+        For moments when the training thread leaves the interpreter to the others. A queue that is full takes no work.
+        """
+        if not self._closing and self._queue.qsize() < self._capacity:
+            self._queue.put(work)
+            self._hurry.set()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything logged so far is written; False when `timeout_s` was too short for it."""
@@ -195,14 +205,17 @@ class Logger:
         for lane in self._lanes:
             lane.close()
 
-    def _bursts(self, waiting: Sequence[_Row | _Flush]) -> Iterator[list[Record]]:
+    def _bursts(self, waiting: Sequence[_Row | _Work | _Flush]) -> Iterator[list[Record]]:
         """The records of the rows; where measuring them takes long, those that are ready are not kept back."""
         burst: list[Record] = []
         began = time.monotonic()
-        for row in waiting:
-            record = None if isinstance(row, _Flush) else self._record(row)
-            if record is not None:
-                burst.append(record)
+        for entry in waiting:
+            if isinstance(entry, tuple):
+                record = self._record(entry)
+                if record is not None:
+                    burst.append(record)
+            elif not isinstance(entry, _Flush):
+                self._do(entry)
             if time.monotonic() - began > self._burst_s:
                 yield burst
                 burst, began = [], time.monotonic()
@@ -212,6 +225,12 @@ class Logger:
         for lane in self._lanes:
             if burst:
                 lane.give(burst)
+
+    def _do(self, work: _Work) -> None:
+        try:
+            work()
+        except Exception as error:  # it may be anyone's; the thread must go on
+            self.complaints.add("work ahead of a row", error)
 
     def _record(self, row: _Row) -> Record | None:
         """The row with host values, after the processors; None when it came to nothing."""

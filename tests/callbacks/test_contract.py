@@ -19,6 +19,7 @@ from toolkit.callbacks import (
     CheckpointEvent,
     EndEvent,
     ReportEvent,
+    RolloutEvent,
     StartEvent,
     StepEvent,
     SubmitEvent,
@@ -162,6 +163,7 @@ def test_no_number_of_a_step_makes_it_raise(callback: Callback, step: Any, tmp_p
     """One that is none is reported, and nothing else happens."""
     with observed(callback, MemorySink(), tmp_path) as observer:
         observer.start(step)
+        observer.ahead(step, ROLLOUT)
         observer.step(step, ROLLOUT)
         observer.validate(step, None)  # type: ignore[arg-type]  # the mistake that is tested
         observer.saved(step, None)  # type: ignore[arg-type]  # wrong on purpose
@@ -176,15 +178,18 @@ def test_every_hook_takes_its_least_event(callback: Callback, tmp_path: Path) ->
             SubmitEvent(1, logger),
             CheckpointEvent(1, tmp_path / "host", "a test", logger),
             StepEvent(1, logger),
+            RolloutEvent(1, logger),
             StartEvent(0, logger),
         )
-        names = ("on_end", "on_report", "on_submit", "on_checkpoint", "on_step", "on_start")
+        names = ("on_end", "on_report", "on_submit", "on_checkpoint", "on_step", "on_rollout", "on_start")
         assert set(names) == set(HOOKS)
         for name, event in [*zip(names, events, strict=True)] * 2:
             getattr(callback, name, lambda event: None)(event)
 
 
-@pytest.mark.parametrize("event", [StartEvent, StepEvent, SubmitEvent, ReportEvent, CheckpointEvent, EndEvent])
+@pytest.mark.parametrize(
+    "event", [StartEvent, RolloutEvent, StepEvent, SubmitEvent, ReportEvent, CheckpointEvent, EndEvent]
+)
 def test_no_callback_can_change_what_the_others_are_told(event: type) -> None:
     """The event of each hook is frozen, and has no room for more."""
     given = [None] * sum(field.default is MISSING and field.default_factory is MISSING for field in fields(event))

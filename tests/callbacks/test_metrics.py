@@ -1,6 +1,7 @@
 """The metrics of a step in one row."""
 
 import logging
+import threading
 from collections.abc import Callable
 
 import jax
@@ -10,9 +11,11 @@ import pytest
 
 from toolkit.callbacks import Source, StepEvent
 from toolkit.callbacks.metrics import MetricsCallback
+from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.text import TextMetrics
 from toolkit.config import load
 from toolkit.logger import Logger
+from toolkit.record import Record
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
 from toolkit.sinks.memory import MemorySink
@@ -87,6 +90,47 @@ def test_token_statistics_that_come_separately_replace_those_of_the_rollout() ->
 def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:
     """A function is called off the training thread, and gives the same row."""
     assert rows(lambda: rollout())[0]["rewards/correct/mean"] == rows(rollout())[0]["rewards/correct/mean"]
+
+
+def numbers(record: Record) -> dict[str, float]:
+    """What does not hang on the time between the steps."""
+    over_the_step = ("time/step_s", "throughput/tokens_per_s", "throughput/completions_per_s")
+    values = {key: value for key, value in record.values.items() if isinstance(value, float)}
+    return {key: value for key, value in values.items() if key not in over_the_step}
+
+
+def test_a_step_that_is_measured_ahead_has_the_same_row() -> None:
+    """It is built and measured once, before the step ends; what is known only then is in the row too."""
+    builds = []
+
+    def built() -> Rollout:
+        builds.append(threading.current_thread().name)
+        return rollout()
+
+    sink = MemorySink()
+    with Logger([sink]) as logger, Observer(logger, [MetricsCallback(Metrics())]) as observer:
+        observer.step(0)
+        observer.ahead(1, built)
+        assert logger.flush()
+        assert builds == ["toolkit-logger"]
+        observer.step(1, timings={"train_s": 0.5}, values={"loss": 0.5})
+        observer.step(2, built, timings={"train_s": 0.5}, values={"loss": 0.5})
+    assert len(builds) == 2
+    _, ahead, plain = (numbers(record) for record in sink.records)
+    assert ahead == plain
+    assert (ahead["time/train_s"], ahead["throughput/train_tokens_per_s"]) == (0.5, 24.0)
+
+
+def test_what_is_wrong_is_said_once_ahead(caplog: pytest.LogCaptureFixture) -> None:
+    """A rollout that cannot be measured ahead is not tried again for the row."""
+    bad = rollout(rewards={"correct": [1.0]})
+    sink = MemorySink()
+    with Logger([sink]) as logger, Observer(logger, [MetricsCallback(Metrics())]) as observer:
+        observer.ahead(1, lambda: bad)
+        observer.step(1, values={"loss": 0.5})
+    assert logger.health.bad_values == 1
+    assert "rewards['correct'] has 1 rows, but mask has 4" in caplog.text
+    assert sink.series("trainer/loss") == [(1, 0.5)]
 
 
 def test_a_wrong_rollout_costs_only_its_metrics(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.validation.policies import Echo
-from toolkit.callbacks import HOOKS, Callback, EndEvent, StepEvent
+from toolkit.callbacks import HOOKS, Callback, EndEvent, Source, StepEvent
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.logger import Logger
+from toolkit.rollout import Rollout
 from toolkit.settings.callbacks import Validation
 from toolkit.sinks.memory import MemorySink
 from toolkit.validation.background import BackgroundValidator
@@ -83,6 +84,30 @@ def test_each_step_reaches_every_callback_with_its_time() -> None:
     assert recorder.closed == 1
 
 
+def rewarded(source: Source | None) -> object:
+    """The rewards that a callback would see."""
+    return source and source.later()()[0].rewards["a"]
+
+
+def test_what_was_given_ahead_is_of_its_step_alone() -> None:
+    """The step of that number has it, unless it is given another; the next one does not."""
+    recorder = Recorder()
+    observer, _ = observed([recorder])
+    first, second = Rollout(rewards={"a": [1.0]}), Rollout(rewards={"a": [2.0]})
+    with observer:
+        observer.ahead(1, first, update=second)
+        observer.step(1)
+        observer.ahead(2, first, update=second)
+        observer.step(2, second)
+        observer.ahead(3, first)
+        observer.step(4)
+        observer.step(3)
+        observer.ahead("five", first)  # type: ignore[arg-type]  # the mistake that is tested
+    given = [[rewarded(source) for source in (event.rollout, event.update)] for event in recorder.events]
+    assert given == [[[1.0], [2.0]], [[2.0], [2.0]], [None, None], [None, None]]
+    assert observer.logger.health.bad_values == 1
+
+
 def test_a_broken_callback_harms_neither_the_loop_nor_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """What any of its hooks raises is logged once, and the callbacks after it are told of everything."""
     whole = Everything()
@@ -90,11 +115,13 @@ def test_a_broken_callback_harms_neither_the_loop_nor_the_others(caplog: pytest.
     with caplog.at_level(logging.WARNING, logger="toolkit"), observer:
         for step in range(1, 4):
             observer.step(step)
+        observer.ahead(4)
         observer.validate(4, Echo())
         observer.saved(4, "out/checkpoint-4")
     assert whole.seen == [
         "on_start(StartEvent)",
         *["on_step(StepEvent)"] * 3,
+        "on_rollout(RolloutEvent)",
         "on_submit(SubmitEvent)",
         "on_checkpoint(CheckpointEvent)",
         "on_report(ReportEvent)",

@@ -209,7 +209,11 @@ def test_generations_over_several_steps(tmp_path: Path) -> None:
     assert [len(update.mask) for update in updates if update.mask is not None and update.old_logp is not None] == [
         8
     ] * 4
-    assert all(event.rollout or built(event.update).timings for event in recorder.events)
+    assert [list(event.timings) for event in recorder.events] == [
+        ["generation_s", "reward_s", "train_s"],
+        ["train_s"],
+    ] * 2
+    assert recorder.ahead == [1, 2, 3, 4]
 
 
 def test_a_callback_of_ones_own(tmp_path: Path) -> None:

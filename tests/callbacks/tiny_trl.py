@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]  # its lazy module hides its names
 
-from toolkit.callbacks import Source, StepEvent
+from toolkit.callbacks import RolloutEvent, Source, StepEvent
 from toolkit.rollout import Rollout
 from toolkit.sinks.jsonl import read
 
@@ -160,10 +160,14 @@ def logged(trainer: Trainer, key: str) -> dict[int, float]:
 
 
 class Recorder:
-    """Keeps every step."""
+    """Keeps every step, and the numbers of those that were there ahead."""
 
     def __init__(self) -> None:
         self.events: list[StepEvent] = []
+        self.ahead: list[int] = []
+
+    def on_rollout(self, event: RolloutEvent) -> None:
+        self.ahead.append(event.step)
 
     def on_step(self, event: StepEvent) -> None:
         self.events.append(event)

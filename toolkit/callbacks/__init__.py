@@ -105,12 +105,23 @@ class StartEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutEvent:
+    """What `step` is measured from is there already, while it goes on; its `StepEvent` brings the same two again."""
+
+    step: int
+    logger: Logger
+    rollout: Source | None = None
+    update: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent:
     """One step of training, as it ends.
 
     `rollout` is what was generated for the step, None where it reuses an older one. `update` has the token statistics
-    of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars.
-    `batch` is a batch of any other kind, by name, and `trees` the gradients, parameters and so on.
+    of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars,
+    and `timings` seconds by phase, beside those that the rollout has. `batch` is a batch of any other kind, by name,
+    and `trees` the gradients, parameters and so on.
 
     `step_s` is the time since the last step, None at the first; `overhead_s` what the observer took of it on this
     thread, and `overhead_fraction` its share of all time so far; `callback_s` the seconds of each callback so far.
@@ -121,6 +132,7 @@ class StepEvent:
     rollout: Source | None = None
     update: Source | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
     batch: Mapping[str, Any] | None = None
     trees: Trees | None = None
     step_s: float | None = None
@@ -179,6 +191,13 @@ class OnStart(Protocol):
         """The run begins: called once, before all else."""
 
 
+class OnRollout(Protocol):
+    """Is told of rollouts before their step ends."""
+
+    def on_rollout(self, event: RolloutEvent) -> None:
+        """What the step is measured from is there; called by hosts that know it, and only by some."""
+
+
 class OnStep(Protocol):
     """Is told of steps."""
 
@@ -214,7 +233,7 @@ class OnEnd(Protocol):
         """The run ends: called once, before the logger closes."""
 
 
-Callback: TypeAlias = OnStart | OnStep | OnSubmit | OnReport | OnCheckpoint | OnEnd
+Callback: TypeAlias = OnStart | OnRollout | OnStep | OnSubmit | OnReport | OnCheckpoint | OnEnd
 """Any object with one of these methods or more.
 
 All are called on the training thread, in the order of the callbacks, so they must not wait. They may raise: the
@@ -222,4 +241,4 @@ observer says so once, and training goes on. What takes time belongs into a func
 in the place of values: the worker thread calls it.
 """
 
-HOOKS = ("on_start", "on_step", "on_submit", "on_report", "on_checkpoint", "on_end")
+HOOKS = ("on_start", "on_rollout", "on_step", "on_submit", "on_report", "on_checkpoint", "on_end")

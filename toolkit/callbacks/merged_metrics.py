@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from toolkit.callbacks import Source, StepEvent
-from toolkit.callbacks.metrics import MetricsCallback, given_by, seconds
+from toolkit.callbacks import RolloutEvent, Source, StepEvent
+from toolkit.callbacks.metrics import Found, MetricsCallback, once, seconds
 from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics, group_of_each
 from toolkit.errors import RolloutError
 from toolkit.hold import joined
@@ -34,17 +34,10 @@ _OF_REWARDS = frozenset({"rewards", "groups"})
 _SPLIT = "groups lie on several processes: make the batch of each process a multiple of the size of a group"
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What one source gave in this process: shares to merge, and values that are process 0's alone or whole already."""
-
-    shares: Sequence[Share] = ()
-    values: Mapping[str, Value] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
-
-
 class MergedMetricsCallback(MetricsCallback):
     """As `MetricsCallback`, of the rows of all processes; in all but process 0 the row stays empty.
+
+    What a source gives in a process are shares to merge, and values that are process 0's alone or whole already.
 
     | key | what |
     |---|---|
@@ -57,53 +50,67 @@ class MergedMetricsCallback(MetricsCallback):
         super().__init__(settings, text)
         self._team = team
 
+    def on_rollout(self, event: RolloutEvent) -> None:
+        """As ever, and nothing where process 0 is gone."""
+        if self._team.alive:
+            super().on_rollout(event)
+
     def on_step(self, event: StepEvent) -> None:
         """As ever, and nothing where process 0 is gone."""
         if self._team.alive:
             super().on_step(event)
 
-    def _part(self, source: Source, families: frozenset[str], event: StepEvent) -> Callable[[], Any] | None:
+    def _part(
+        self, source: Source, families: frozenset[str], event: RolloutEvent | StepEvent
+    ) -> Callable[[], Found] | None:
         gathered = source.whole
         if gathered is None:
             return super()._part(source, families, event)
-        own_of, whole_of = source.later(), gathered.later()
-        return lambda: self._of_gathered(own_of(), whole_of(), families, event)
+        own_of, whole_of, complaints = source.later(), gathered.later(), event.logger.complaints
+        return once(lambda: self._of_gathered(own_of(), whole_of(), families, event.step, complaints), complaints)
 
     def _of_gathered(
-        self, own: Sequence[Rollout], whole: Sequence[Rollout], families: frozenset[str], event: StepEvent
-    ) -> _Found:
+        self,
+        own: Sequence[Rollout],
+        whole: Sequence[Rollout],
+        families: frozenset[str],
+        step: int,
+        complaints: Complaints,
+    ) -> Found:
         """What there is of the own rows, and what process 0 measures of the rewards of all."""
         of_own, of_whole = families - _OF_REWARDS, families & (_OF_REWARDS | {"throughput"})
         if "text" in families and group_of_each(replace(own[0], prompts=None)) is None:
             of_own -= {"text"}
-            event.logger.complaints.add("what is told of the texts of a group", RolloutError(_SPLIT))
-        found = self._measured(own, of_own, event)
+            complaints.add("what is told of the texts of a group", RolloutError(_SPLIT))
+        found = self._measured(own, of_own, step, complaints)
         if is_main() and of_whole:
-            values = measure(whole, self._settings, of_whole, event.step).values()
+            values = measure(whole, self._settings, of_whole, step).values()
             found = replace(found, values={**found.values, **values, **seconds(own[0], of_whole)})
         return found
 
-    def _finished(self, measured: Measurement | Statistics, event: StepEvent) -> _Found:
+    def _finished(self, measured: Measurement | Statistics) -> Found:
         if isinstance(measured, Statistics) and not any(map(spans_processes, jax.tree.leaves(measured))):
-            return _Found([share(measured).on_host()])
-        return _Found(values=finished(replica(measured)).values() if is_main() else {})
+            return Found(shares=[share(measured).on_host()])
+        return Found(finished(replica(measured)).values() if is_main() else {})
 
-    def _measured(self, rollouts: Sequence[Rollout], families: frozenset[str], event: StepEvent) -> _Found:
+    def _measured(
+        self, rollouts: Sequence[Rollout], families: frozenset[str], step: int, complaints: Complaints
+    ) -> Found:
         rollouts = [rollout for rollout in rollouts if not is_empty(rollout)]
         if not rollouts:  # all rows of the step lie on other processes
-            return _Found()
+            return Found()
         self._say_missing(rollouts[0], families)
         together = joined(rollouts)
-        shares = [measure_share(rollouts, self._settings, families, event.step).on_host()]
+        shares = [measure_share(rollouts, self._settings, families, step).on_host()]
         if "format" in families and together.completions:
             shares.append(share_of_format(rollouts, self._settings.format).on_host())
         if from_text := families.intersection(TEXT_NEEDS).difference(missing(together, families, TEXT_NEEDS)):
-            shares += self._share_of_text(together, from_text, event)
-        return _Found(shares, seconds(together, families), together.timings or {})
+            shares += self._share_of_text(together, from_text, step, complaints)
+        return Found(seconds(together, families), together.timings or {}, shares)
 
-    def _filled(self, row: dict[str, Any], parts: Sequence[Callable[[], _Found]], event: StepEvent) -> dict[str, Any]:
+    def _filled(self, row: dict[str, Any], parts: Sequence[Callable[[], Found]], event: StepEvent) -> dict[str, Any]:
         """The row of all processes, in process 0; it waits for the others, as long as the team does."""
-        found = _together(given_by(parts, event.logger.complaints))
+        found = _together([part() for part in parts])
         contributions = self._team.gathered(event.step, found.shares)
         if not contributions:
             return {}
@@ -111,15 +118,17 @@ class MergedMetricsCallback(MetricsCallback):
         values = {**merged_values(shares, event.logger.complaints), **found.values}
         return {
             **row,
-            **rates(values, event.step_s, found.timings),
+            **rates(values, event.step_s, {**found.timings, **event.timings}),
             "observer/processes": float(len(contributions)),
         }
 
-    def _share_of_text(self, rollout: Rollout, families: frozenset[str], event: StepEvent) -> list[Share]:
+    def _share_of_text(
+        self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints
+    ) -> list[Share]:
         try:
-            sums = self._text.sums(rollout, families, event.step, event.logger.complaints)
+            sums = self._text.sums(rollout, families, step, complaints)
         except Exception as error:  # a child process that cannot start must not cost the numbers
-            event.logger.complaints.add("what is judged by text", error)
+            complaints.add("what is judged by text", error)
             return []
         means = {key: Mean(jnp.float32(total), jnp.float32(count)) for key, (total, count) in sums.items()}
         return [packed(Statistics(means)).on_host()]
@@ -130,11 +139,11 @@ def metrics_callback(settings: Metrics, text: TextMetrics, team: Team | None) ->
     return MergedMetricsCallback(settings, text, team) if team else MetricsCallback(settings, text)
 
 
-def _together(found: Sequence[_Found]) -> _Found:
+def _together(found: Sequence[Found]) -> Found:
     """What all sources of a step gave."""
     shares = [share for one in found for share in one.shares]
     values = {key: value for one in found for key, value in one.values.items()}
-    return _Found(shares, values, {name: took for one in found for name, took in one.timings.items()})
+    return Found(values, {name: took for one in found for name, took in one.timings.items()}, shares)
 
 
 def merged_values(shares: Sequence[Share], complaints: Complaints) -> dict[str, Value]:

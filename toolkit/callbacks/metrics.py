@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from toolkit.callbacks import Source, StepEvent
+from toolkit.callbacks import RolloutEvent, Source, StepEvent
 from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics
 from toolkit.families import NEEDS
 from toolkit.hold import joined
@@ -14,19 +15,32 @@ from toolkit.logger import Complaints, unchanging
 from toolkit.measure import fields_read, finished, measure, missing
 from toolkit.measurement import Measurement, Statistics
 from toolkit.own_log import log as _log
+from toolkit.record import Value
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
+from toolkit.share import Share
 from toolkit.texts import FORMAT_NEEDS, measure_format
 from toolkit.throughput import rates
 
 _NEEDS = {**NEEDS, **FORMAT_NEEDS, **TEXT_NEEDS}
 _OF_UPDATE = frozenset({"policy", "sampler"})
-_OF_BOTH = frozenset({"time"})
 
-_Part: TypeAlias = Callable[[], Any]
-"""What the worker calls for what one source gives: values by key, or what they are made of."""
 
-T = TypeVar("T")
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one source gave: values by key, and of one process among several what is to be merged with the others'.
+
+    `timings` are the seconds of the phases that the rollout has.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    shares: Sequence[Share] = ()
+
+
+_Sources: TypeAlias = tuple[Source | None, Source | None]
+_Part: TypeAlias = Callable[[], Found]
+"""What the worker calls for what one source gives: measured at the first call, and it never raises."""
 
 
 class MetricsCallback:
@@ -36,7 +50,7 @@ class MetricsCallback:
     |---|---|
     | `rewards/*`, `groups/*`, `advantages/*`, `completions/*`, `format/*`, `task/*` | of the step's rollout |
     | `policy/*`, `sampler/*` | of the optimiser's pass where it comes separately, else of the rollout |
-    | `throughput/*`, `time/step_s`, `time/NAME` | from the time between steps and the rollout's timings |
+    | `throughput/*`, `time/step_s`, `time/NAME` | from the time between steps, and the timings of the phases |
     | `trainer/NAME` | the host's own scalars |
     """
 
@@ -44,55 +58,78 @@ class MetricsCallback:
         self._settings = settings
         self._text = text or TextMetrics(settings)
         self._said_missing = False
+        self._ahead: tuple[_Sources, list[_Part]] = (None, None), []
+
+    def on_rollout(self, event: RolloutEvent) -> None:
+        """Take hold of the arrays, and have the worker measure them before the step ends."""
+        parts = self._parts(event)
+        self._ahead = (event.rollout, event.update), parts
+        for part in parts:
+            event.logger.ahead(part)
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
         families = self._settings.due(event.step)
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
-        if "time" in families and event.step_s is not None:
-            row["time/step_s"] = event.step_s
-        of_rollout = families - _OF_UPDATE if event.update else families
-        wanted = ((event.rollout, of_rollout), (event.update, families & (_OF_UPDATE | _OF_BOTH)))
-        parts = [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
+        if "time" in families:
+            row |= {f"time/{phase}": seconds for phase, seconds in event.timings.items()}
+            if event.step_s is not None:
+                row["time/step_s"] = event.step_s
+        (of, parts), self._ahead = self._ahead, ((None, None), [])
+        if of != (event.rollout, event.update):
+            parts = self._parts(event)
         event.logger.log(event.step, lambda: self._filled(row, parts, event))
 
-    def _part(self, source: Source, families: frozenset[str], event: StepEvent) -> _Part | None:
+    def _parts(self, event: RolloutEvent | StepEvent) -> list[_Part]:
+        """What the worker calls for the row, with hold taken of the arrays."""
+        families = self._settings.due(event.step)
+        of_rollout = families - _OF_UPDATE if event.update else families
+        wanted = ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
+        return [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
+
+    def _part(self, source: Source, families: frozenset[str], event: RolloutEvent | StepEvent) -> _Part | None:
         """What the worker calls for this source; None where it cannot be read."""
+        complaints = event.logger.complaints
         if measured := source.measured:
-            return lambda: self._finished(measured, event)
+            return once(lambda: self._finished(measured), complaints)
         try:
             rollouts_of = source.later(_read(families))
         except Exception as error:  # whatever is wrong with the rollout, the host's own scalars are still logged
-            event.logger.complaints.add(f"the metrics of step {event.step}", error)
+            complaints.add(f"the metrics of step {event.step}", error)
             return None
-        return lambda: self._measured(rollouts_of(), families, event)
+        return once(lambda: self._measured(rollouts_of(), families, event.step, complaints), complaints)
 
-    def _finished(self, measured: Measurement | Statistics, event: StepEvent) -> Any:
+    def _finished(self, measured: Measurement | Statistics) -> Found:
         """The values of what the loop itself measured."""
-        return rates(finished(measured).values(), event.step_s)
+        return Found(finished(measured).values())
 
-    def _measured(self, rollouts: Sequence[Rollout], families: frozenset[str], event: StepEvent) -> Any:
+    def _measured(
+        self, rollouts: Sequence[Rollout], families: frozenset[str], step: int, complaints: Complaints
+    ) -> Found:
         """The values of the families; on the worker thread, which compiles, computes and waits."""
         self._say_missing(rollouts[0], families)
         whole = joined(rollouts)
-        values = measure(rollouts, self._settings, families, event.step).values()
+        values = measure(rollouts, self._settings, families, step).values()
         if "format" in families and whole.completions:
             values |= measure_format(rollouts, self._settings.format).values()
         if from_text := families.intersection(TEXT_NEEDS).difference(missing(whole, families, TEXT_NEEDS)):
-            values |= self._judged(whole, from_text, event)
-        return rates(values, event.step_s, whole.timings) | seconds(whole, families)
+            values |= self._judged(whole, from_text, step, complaints)
+        return Found(values | seconds(whole, families), whole.timings or {})
 
     def _filled(self, row: dict[str, Any], parts: Sequence[_Part], event: StepEvent) -> dict[str, Any]:
         """The row with what each part gives."""
-        for values in given_by(parts, event.logger.complaints):
-            row |= values
+        for part in parts:
+            found = part()
+            row |= rates(found.values, event.step_s, {**found.timings, **event.timings})
         return row
 
-    def _judged(self, rollout: Rollout, families: frozenset[str], event: StepEvent) -> dict[str, float]:
+    def _judged(
+        self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints
+    ) -> dict[str, float]:
         try:
-            return self._text.values(rollout, families, event.step, event.logger.complaints)
+            return self._text.values(rollout, families, step, complaints)
         except Exception as error:  # a child process that cannot start must not cost the numbers
-            event.logger.complaints.add("what is judged by text", error)
+            complaints.add("what is judged by text", error)
             return {}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
@@ -115,12 +152,15 @@ def seconds(rollout: Rollout, families: frozenset[str]) -> dict[str, float]:
     return (times if "time" in families else {}) | (latencies if "rewards" in families else {})
 
 
-def given_by(parts: Iterable[Callable[[], T]], complaints: Complaints) -> list[T]:
-    """What each part gives; one that cannot must not cost the others."""
-    found = []
-    for part in parts:
+def once(part: Callable[[], Found], complaints: Complaints) -> _Part:
+    """The part, measured at its first call; one that cannot be must not cost the others."""
+
+    @cache
+    def found() -> Found:
         try:
-            found.append(part())
+            return part()
         except Exception as error:  # a rollout may be wrong in any way
             complaints.add("metrics", error)
+            return Found()
+
     return found

@@ -12,12 +12,12 @@ from typing import Any, Self, TypeAlias
 
 from toolkit.agreement import Agreement
 from toolkit.callbacks import (
-    HOOKS,
     Callback,
     CheckpointEvent,
     EndEvent,
     Given,
     ReportEvent,
+    RolloutEvent,
     Source,
     StartEvent,
     StepEvent,
@@ -25,8 +25,8 @@ from toolkit.callbacks import (
     nobody,
 )
 from toolkit.callbacks.asks import Asks, Checkpoint, Request
+from toolkit.callbacks.hooks import hooks_of
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.errors import ConfigError
 from toolkit.logger import Logger
 from toolkit.processes import process_count
 from toolkit.record import Text
@@ -62,12 +62,13 @@ class Observer:
         self.asks = Asks()
         self._agreement = agreement
         self._wanted = Asks() if agreement else self.asks
-        self._hooks = _hooks([*callbacks, validation] if validation else callbacks)
+        self._hooks = hooks_of([*callbacks, validation] if validation else callbacks)
         self._validation = validation
         self._closing = tuple(closing)
         self._saver = save
         self._callback_s: defaultdict[str, float] = defaultdict(float)
         self._step: int | None = None
+        self._ahead: RolloutEvent | None = None
         self._started: float | None = None
         self._last_step: float | None = None
         self._overhead_before = 0.0
@@ -80,6 +81,20 @@ class Observer:
             self._started = time.perf_counter()
             self._call("on_start", StartEvent(step, self.logger, self.log_dir, total_steps, self._ask))
 
+    def ahead(self, step: int, rollout: Given | None = None, *, update: Given | None = None) -> None:
+        """What `step` will be measured from is there, and the worker may measure it now; `step` is called as ever.
+
+        Not given there again, it is that of the step. For a loop of torch, between the loss and its backward pass: that
+        leaves the interpreter to the worker, which otherwise takes it from the training thread in the next step.
+        """
+        with self._costed(step):
+            try:
+                self._ahead = RolloutEvent(int(step), self.logger, self._source(rollout), self._source(update))
+            except Exception as error:  # as in `step`
+                self.logger.complaints.add(f"step {step!r}", error)
+                return
+            self._call("on_rollout", self._ahead)
+
     def step(
         self,
         step: int,
@@ -87,6 +102,7 @@ class Observer:
         *,
         update: Given | None = None,
         values: Mapping[str, Any] | None = None,
+        timings: Mapping[str, float] | None = None,
         batch: Mapping[str, Any] | None = None,
         trees: Trees | None = None,
     ) -> None:
@@ -95,14 +111,15 @@ class Observer:
         Call it after the jitted step returned and before the next one is called, which may donate the rollout's
         arrays. Instead of a rollout it may be a list of them, which are parts of the step (micro-batches, each of whole
         groups); a function that builds one from what the host will not change, called on the worker thread; or the
-        `Measurement` or `Statistics` that the loop's own jitted step returned. `StepEvent` says what `update` is for.
+        `Measurement` or `Statistics` that the loop's own jitted step returned. `StepEvent` says what `update` and
+        `timings` are for.
 
         `batch` is a batch of any other kind: arrays [batch], scalars and lists of texts by name, for `batch/`. `trees`
         is for `layers/`: `{"gradients": ..., "parameters": ...}`, or what `toolkit.tree_statistics` made of them.
         """
         with self._costed(step):
             try:
-                event = self._event(step, rollout, update, values or {}, batch, trees)
+                event = self._event(step, rollout, update, values or {}, timings or {}, batch, trees)
             except Exception as error:  # an observer must not harm the run, whatever it is given
                 self.logger.complaints.add(f"step {step!r}", error)
                 return
@@ -192,6 +209,7 @@ class Observer:
         rollout: Given | None,
         update: Given | None,
         values: Mapping[str, Any],
+        timings: Mapping[str, float],
         batch: Mapping[str, Any] | None,
         trees: Trees | None,
     ) -> StepEvent:
@@ -200,12 +218,16 @@ class Observer:
         overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
         self._last_step = now
         self._step = int(step)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.step != self._step:
+            ahead = RolloutEvent(self._step, self.logger)
         return StepEvent(
             step=self._step,
             logger=self.logger,
-            rollout=self._source(rollout),
-            update=self._source(update),
+            rollout=ahead.rollout if rollout is None else self._source(rollout),
+            update=ahead.update if update is None else self._source(update),
             values=values,
+            timings=timings,
             batch=batch,
             trees=trees,
             step_s=step_s,
@@ -282,21 +304,3 @@ class _Costed:
 
     def __exit__(self, *_: object) -> None:
         self._observer.overhead_s += time.perf_counter() - self._began
-
-
-def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Raise `ConfigError` for an object that has none of the hooks."""
-    for callback in callbacks:
-        if not any(callable(getattr(callback, hook, None)) for hook in HOOKS) or isinstance(callback, type):
-            raise ConfigError(
-                f"callbacks: {callback!r:.100} is none: expected an object with a method of {', '.join(HOOKS)}"
-            )
-
-
-def _hooks(callbacks: Sequence[Callback]) -> dict[str, list[tuple[str, Callable[[Any], None]]]]:
-    """The methods of each hook, with the name of the callback."""
-    check_callbacks(callbacks)
-    return {
-        hook: [(type(callback).__name__, getattr(callback, hook)) for callback in callbacks if hasattr(callback, hook)]
-        for hook in HOOKS
-    }

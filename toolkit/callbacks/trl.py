@@ -80,6 +80,7 @@ class TRLCallback(TrainerCallback):
         self._drift: Drift | None = None
         self._drifting = Level("drift of the policy")
         self._reducing = Level("norms of layers")
+        self._measuring_ahead = Level("a step before it ends")
         self._trees: Callable[[], Mapping[str, Value]] | None = None
 
     def attach(self, trainer: Trainer) -> None:
@@ -87,7 +88,7 @@ class TRLCallback(TrainerCallback):
         if not any(hasattr(trainer, method) for method in _GENERATING):
             _log.warning("%s is not a GRPOTrainer: of it only what it logs is observed", type(trainer).__name__)
             return
-        self._capture = Capture(trainer)
+        self._capture = capture = Capture(trainer, lambda: self._measured_ahead(trainer, capture))
         self._capture.attach()
         if trainer.is_world_process_zero():
             self._drift = self._drifting.tried("it cannot be measured", lambda: self._drift_of(trainer))
@@ -128,12 +129,13 @@ class TRLCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Hand over what the step gave; it is put together and measured on the worker thread."""
-        rollout = update = None
+        rollout, update, timings = None, None, {}
         if self._capture is not None:
             rollout, update = self._capture.take()
+            timings = self._capture.take_timings()
             self._observer.overhead_s += self._capture.spent_s()
         trees, self._trees = self._trees, None
-        self._observer.step(state.global_step, rollout, update=update, trees=trees)
+        self._observer.step(state.global_step, rollout, update=update, timings=timings, trees=trees)
         self._log_drift(state.global_step)
         if self._observer.agrees:  # of several processes all must know
             control.should_save |= self._observer.asks.checkpoint is not None
@@ -163,6 +165,20 @@ class TRLCallback(TrainerCallback):
         """Give the trainer its methods back, and write everything."""
         self.detach()
         self._observer.close()
+
+    def _measured_ahead(self, trainer: Any, capture: Capture) -> float:
+        """Have the step measured while the trainer goes backward through its last loss; how long handing over took.
+
+        The backward pass does without the interpreter, the generation of the next step needs it for every token.
+        """
+        before = self._observer.overhead_s
+        self._measuring_ahead.tried("the trainer is not what was expected", lambda: self._measure(trainer, capture))
+        return self._observer.overhead_s - before
+
+    def _measure(self, trainer: Any, capture: Capture) -> None:
+        if trainer.accelerator.sync_gradients:  # not before the last micro-batch
+            rollout, update = capture.take()
+            self._observer.ahead(trainer.state.global_step + 1, rollout, update=update)
 
     def _log_drift(self, step: int) -> None:
         if (drift := self._drift) is None:

@@ -32,11 +32,13 @@ class Capture:
     """Copies what passes through a trainer between `attach` and `detach`; `take` hands over a step's share of it.
 
     Only what is trained on: what an evaluation generates never gets in. Lives on the training thread and raises
-    nothing into it.
+    nothing into it. `passed` is called when the loss of a micro-batch is computed, and returns the seconds that it took
+    and that are not to be counted here.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, passed: Callable[[], float] = lambda: 0.0) -> None:
         self._trainer = trainer
+        self._call_passed = passed
         self._rewards = Level("rewards and completions")
         self._advantages = Level("advantages")
         self._tokens = Level("logprobs of tokens")
@@ -70,33 +72,36 @@ class Capture:
         return spent
 
     def forget(self) -> None:
-        """Drop what was copied since the last step."""
+        """Drop what was copied and timed since the last step."""
+        self._let_go()
+        self._timing.forget()
+
+    def _let_go(self) -> None:
         self._scored: list[Scored] = []
         self._generated: list[Tensors] = []
         self._passed: Tensors = {}
         self._updated: list[Tensors] = []
-        self._timing.forget()
 
     def take(self) -> tuple[Callable[[], Rollout] | None, Callable[[], Rollout] | None]:
-        """What was copied since the last step, as functions that give its rollout and its update; None for nothing.
+        """What was copied since the last call, as functions that give a rollout and an update; None for nothing.
 
         A step that reuses older completions has no rollout.
         """
         if self._first_step:
             self._first_step = False
             self._check()
-        timings, latencies = self._timing.take()
         rollout: Callable[[], Rollout] | None = None
-        update: Callable[[], Rollout] | None = None
         if self._scored or self._generated:
-            rollout = partial(rollout_of, self._scored, self._generated, timings, latencies)
-            timings = {}
+            rollout = partial(rollout_of, self._scored, self._generated, self._timing.take_latencies())
         if rollout and self._scored and process_count() > 1:
             rollout = Gathered(rollout, partial(rewards_of_all, self._scored))
-        if self._updated:
-            update = partial(update_of, self._updated, timings)
-        self.forget()
+        update = partial(update_of, self._updated) if self._updated else None
+        self._let_go()
         return rollout, update
+
+    def take_timings(self) -> dict[str, float]:
+        """The seconds of the phases of the step that ends."""
+        return self._timing.take_phases()
 
     def _check(self) -> None:
         """The first step generates, scores and updates: what was not seen then takes a way that is not known here."""
@@ -153,6 +158,7 @@ class Capture:
         passed, self._passed = self._passed, {}
         if passed:
             self._updated.append({**passed, "mask": _copy(inputs["completion_mask"]), **_copies(inputs, _OF_LOSS)})
+            self._methods.spent_s -= self._call_passed()
 
 
 def _copies(tensors: Mapping[str, Any], names: Mapping[str, str]) -> Tensors:

@@ -52,21 +52,19 @@ def references(rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
 def rollout_of(
     scored: Sequence[Scored],
     generated: Sequence[Tensors],
-    timings: Seconds | None = None,
     latencies: Seconds | None = None,
 ) -> Rollout:
-    """The rollout of a step from its generations; most steps have one. `timings` and `latencies` are a rollout's.
+    """The rollout of a step from its generations; most steps have one. `latencies` are a rollout's.
 
     Of several processes it has the rows of this one alone, without groups where they go on in the next.
     """
     own = _stacked(generated)
     tool_mask = own.pop("tool_mask", None)
-    seconds: Any = {"timings": timings or None, "latencies": latencies or None}
     if not scored:
-        return Rollout(**own, **seconds)
+        return Rollout(**own, latencies=latencies or None)
     ids = [tokens for generation in scored for tokens in generation.ids]
     tokens = _tokens(ids, scored[0].ends, tool_mask)
-    return Rollout(**_own_rewards(scored), **own, **_texts(scored), **tokens, **seconds)
+    return Rollout(**_own_rewards(scored), **own, **_texts(scored), **tokens, latencies=latencies or None)
 
 
 def rewards_of_all(scored: Sequence[Scored]) -> Rollout:
@@ -74,14 +72,14 @@ def rewards_of_all(scored: Sequence[Scored]) -> Rollout:
     return Rollout(**_rewards(scored))
 
 
-def update_of(passes: Sequence[Tensors], timings: Seconds | None = None) -> Rollout:
+def update_of(passes: Sequence[Tensors]) -> Rollout:
     """The token statistics of one optimiser step, of all its micro-batches.
 
     TRL has an old policy only where a generation serves several steps; elsewhere the ratio is 1 and is left out.
     """
     found = _stacked(passes)
     mask = found.pop("mask") * found.pop("tool_mask", 1)
-    return Rollout(mask=mask.astype(bool), timings=timings or None, **found)
+    return Rollout(mask=mask.astype(bool), **found)
 
 
 def _own_rewards(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _PHASES = {
 
 
 class Timing:
-    """Seconds of a trainer between `attach` and `detach`, by phase and by reward function; `take` hands them over.
+    """Seconds of a trainer between `attach` and `detach`, by phase and by reward function.
 
     Evaluation does not count. Where work is queued on an accelerator, it counts in the phase that waits for it.
     """
@@ -54,16 +54,20 @@ class Timing:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._latencies: defaultdict[str, float] = defaultdict(float)
 
-    def take(self) -> tuple[dict[str, float], dict[str, float]]:
-        """The seconds since the last step: of the phases, and of the reward functions."""
-        seconds, latencies = self._seconds, self._latencies
-        self.forget()
+    def take_latencies(self) -> dict[str, float]:
+        """The seconds of the reward functions since they were last taken."""
+        latencies, self._latencies = self._latencies, defaultdict(float)
+        return dict(latencies)
+
+    def take_phases(self) -> dict[str, float]:
+        """The seconds of the phases since they were last taken: at the end of a step, which they are of."""
+        seconds, self._seconds = self._seconds, defaultdict(float)
         if not self._phases.on:
-            return {}, dict(latencies)
+            return {}
         phases = {name: seconds[name] for name in ("generation_s", "reward_s") if name in seconds}
         if "training_step_s" in seconds:  # it contains the generation, and the optimiser comes after it
             phases["train_s"] = seconds["training_step_s"] - seconds["scoring_s"]
-        return phases, dict(latencies)
+        return phases
 
     def _replace_functions(self) -> None:
         before = self._trainer.reward_funcs
