@@ -147,7 +147,7 @@ def test_no_switch_of_batched_is_without_a_test() -> None:
 def test_sparse_is_due_every_50_steps_and_with_all_of_it_every_250() -> None:
     """Nothing between; at 50, 100, 150 and 200 what is cheap, and at 250 the rest, a validation and samples too."""
     config = load("sparse")
-    expensive = {"policy", "sampler", "drift", "text", "task"}
+    expensive = {"policy", "sampler", "drift", "text", "task", "histograms"}
     every = {name for name in Metrics.model_fields if name != "success"}
     for step in range(1, 501):
         expected = every if step % 250 == 0 else every - expensive if step % 50 == 0 else set()

@@ -18,7 +18,7 @@ from toolkit.record import Histogram
 from toolkit.replay import Format, replay
 from toolkit.rollout import Rollout
 
-QUIET = ["sinks.console=false", "sinks.tensorboard=false"]
+QUIET = ["sinks.console=false", "sinks.tensorboard=false", "metrics.histograms.every=1"]
 ROWS: list[dict[str, Any]] = [
     {"prompt": "1 + 1", "completion": "<answer>2</answer>", "correct": 1.0, "short": 0.5},
     {"prompt": "1 + 1", "completion": "<answer>3</answer>", "correct": 0.0, "short": None},

@@ -30,7 +30,11 @@ _Row: TypeAlias = tuple[str, int, int, float, Values]
 _Work: TypeAlias = Callable[[], object]
 Processor: TypeAlias = Callable[[Record], Record | None]
 
+_AHEAD_S = 0.003
+"""How long the training thread may take from `ahead` until it leaves the interpreter: some small operations."""
+
 _VALUES = (Histogram, Table, Text, Artifact, HParams)
+_READY = frozenset({float, *_VALUES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,6 @@ class Logger:
         """
         if not self._closing and self._queue.qsize() < self._capacity:
             self._queue.put(work)
-            self._hurry.set()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything logged so far is written; False when `timeout_s` was too short for it."""
@@ -193,7 +196,7 @@ class Logger:
     def _work(self) -> None:
         while not (self._closing and self._queue.empty()):
             waiting = [self._queue.get()]
-            self._hurry.wait(self._burst_s)
+            self._hurry.wait(_AHEAD_S if callable(waiting[0]) else self._burst_s)
             self._hurry.clear()
             waiting.extend(self._queue.get() for _ in range(self._queue.qsize()))
             for burst in self._bursts(waiting):
@@ -247,7 +250,7 @@ class Logger:
         return record
 
     def _host_values(self, values: Mapping[str, Any]) -> dict[str, Value]:
-        if _all_are(float, values.values()) and _all_are(str, values) and are_ready(values):
+        if _READY.issuperset(map(type, values.values())) and _all_are(str, values) and are_ready(values):
             return dict(values)
         host: dict[str, Value] = {}
         for key, value in _flat(values):

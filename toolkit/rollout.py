@@ -93,7 +93,7 @@ def arrays(rollout: Rollout, traced: bool = False) -> Arrays:
     _check_groups(found.get("group_ids"), rollout.group_size, batch)
     if rewards:
         found |= {"rewards": rewards, "weights": _weights(rollout, traced)}
-    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found)):
+    if not all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(found)):
         return found
     return padded({**found, "rows": np.ones(batch, bool)}, bucket(batch))
 
@@ -107,6 +107,8 @@ def bucket(size: int, smallest: int = 16, factor: int = 4) -> int:
 
 def readable(name: str, value: Any, traced: bool = False) -> Any:
     """The array, if it can be read now: on the host a copy as float32 or bool, on the device as it is."""
+    if type(value) is np.ndarray:  # to ask whether it is one of JAX's takes longer
+        return _host_array(name, value)
     if isinstance(value, jax.core.Tracer):
         if traced:
             return value

@@ -59,14 +59,9 @@ class RewardTrends:
             return record
         added: dict[str, Value] = {}
         for key, value in record.values.items():
-            name, _, quantity = key.rpartition("/")
-            if (
-                name.startswith("rewards/")
-                and quantity == "mean"
-                and isinstance(value, float)
-                and abs(value) < _LARGEST
-            ):
-                added |= self._update(name, value)
+            is_mean = key.startswith("rewards/") and key.endswith("/mean")
+            if is_mean and isinstance(value, float) and abs(value) < _LARGEST:
+                added |= self._update(key.removesuffix("/mean"), value)
         own = record.values
         return replace(record, values={**own, **{key: added[key] for key in added if key not in own}})
 

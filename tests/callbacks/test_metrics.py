@@ -15,6 +15,7 @@ from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.text import TextMetrics
 from toolkit.config import load
 from toolkit.logger import Logger
+from toolkit.measure import measure
 from toolkit.record import Record
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
@@ -85,6 +86,18 @@ def test_token_statistics_that_come_separately_replace_those_of_the_rollout() ->
     (row,) = rows(rollout(), update=update)
     assert row["policy/entropy_mc"] == 2.0
     assert row["completions/length_mean"] == 3.0
+
+
+def test_histograms_are_logged_when_they_are_due_too() -> None:
+    """Of a family that is due at every step, those of every second one; what the loop measured itself too."""
+    settings = load({"metrics": {"histograms": {"every": 2}}}).metrics
+    sink, measured = MemorySink(), measure(rollout())
+    with Logger([sink]) as logger:
+        for step, given in enumerate((rollout(), rollout(), measured, measured)):
+            MetricsCallback(settings).on_step(StepEvent(step, logger, Source(given)))
+    key = "rewards/correct/histogram"
+    assert [key in record.values for record in sink.records] == [True, False, True, False]
+    assert all("rewards/correct/mean" in record.values for record in sink.records)
 
 
 def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:

@@ -18,6 +18,7 @@ from toolkit.callbacks.observer import Observer
 from toolkit.processes import process_index
 
 OVERRIDES = [
+    "metrics.histograms.every=1",
     "sinks.console=false",
     "sinks.tensorboard=false",
     "metrics.text.every=1",
@@ -72,13 +73,13 @@ def main(directory: Path) -> None:
     """Train to the end, and keep what this process saw."""
     trainer, observer = trained(directory)
     steps: list[dict[str, Any]] = []
-    step = observer.step
+    ahead = observer.ahead
 
-    def kept(number: int, rollout: Any = None, *, update: Any = None, **named: Any) -> None:
+    def kept(number: int, rollout: Any = None, *, update: Any = None) -> None:
         steps.append({"own": rollout(), "whole": rollout.whole(), "update": update()})
-        step(number, rollout, update=update, **named)
+        ahead(number, rollout, update=update)
 
-    observer.step = kept  # type: ignore[method-assign, assignment]  # our own observer
+    observer.ahead = kept  # type: ignore[method-assign, assignment]  # our own observer
     trainer.train()
     theirs = {ours: logged(trainer, key) for ours, key in THEIRS.items()}
     (directory / f"seen{process_index()}").write_bytes(pickle.dumps((steps, theirs)))

@@ -115,7 +115,7 @@ class MergedMetricsCallback(MetricsCallback):
         if not contributions:
             return {}
         shares = [share for contribution in contributions for share in contribution]
-        values = {**merged_values(shares, event.logger.complaints), **found.values}
+        values = self._due({**merged_values(shares, event.logger.complaints), **found.values}, event.step)
         return {
             **row,
             **rates(values, event.step_s, {**found.timings, **event.timings}),

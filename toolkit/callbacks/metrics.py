@@ -15,7 +15,7 @@ from toolkit.logger import Complaints, unchanging
 from toolkit.measure import fields_read, finished, measure, missing
 from toolkit.measurement import Measurement, Statistics
 from toolkit.own_log import log as _log
-from toolkit.record import Value
+from toolkit.record import Histogram, Value
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
 from toolkit.share import Share
@@ -120,8 +120,14 @@ class MetricsCallback:
         """The row with what each part gives."""
         for part in parts:
             found = part()
-            row |= rates(found.values, event.step_s, {**found.timings, **event.timings})
+            row |= rates(self._due(found.values, event.step), event.step_s, {**found.timings, **event.timings})
         return row
+
+    def _due(self, values: Mapping[str, Value], step: int) -> Mapping[str, Value]:
+        """The values, without their histograms where those are not due: they are half of what a row costs."""
+        if "histograms" in self._settings.due(step):
+            return values
+        return {key: value for key, value in values.items() if type(value) is not Histogram}
 
     def _judged(
         self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints
@@ -133,8 +139,7 @@ class MetricsCallback:
             return {}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
-        lacking = missing(rollout, families, _NEEDS)
-        if lacking and not self._said_missing:
+        if not self._said_missing and (lacking := missing(rollout, families, _NEEDS)):
             self._said_missing = True
             listed = "; ".join(f"{family} (no {', '.join(needs)})" for family, needs in lacking.items())
             _log.info("not measured, as the rollout lacks fields: %s", listed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,7 +69,7 @@ def rollout_of(
 
 def rewards_of_all(scored: Sequence[Scored]) -> Rollout:
     """The rewards of all processes, in whole groups."""
-    return Rollout(**_rewards(scored))
+    return Rollout(**_rewards([generation.rewards for generation in scored], scored[-1]))
 
 
 def update_of(passes: Sequence[Tensors]) -> Rollout:
@@ -84,14 +84,13 @@ def update_of(passes: Sequence[Tensors]) -> Rollout:
 
 def _own_rewards(scored: Sequence[Scored]) -> dict[str, Any]:
     """The rewards of this process; with the size of the groups only where all of them are whole."""
-    mine = [replace(generation, rewards=generation.rewards[generation.own_rows]) for generation in scored]
+    mine = [generation.rewards[generation.own_rows] for generation in scored]
     split = any(len(generation.ids) % generation.group_size for generation in scored)
-    return _rewards(mine) | ({"group_size": None} if split else {})
+    return _rewards(mine, scored[-1]) | ({"group_size": None} if split else {})
 
 
-def _rewards(scored: Sequence[Scored]) -> dict[str, Any]:
-    matrix = np.concatenate([_host(generation.rewards) for generation in scored])
-    last = scored[-1]
+def _rewards(parts: Sequence[Any], last: Scored) -> dict[str, Any]:
+    matrix = np.concatenate([_host(rewards) for rewards in parts])
     return {
         "rewards": dict(zip(last.names, matrix.T, strict=True)),
         "weights": dict(zip(last.names, _host(last.weights).tolist(), strict=True)),
@@ -141,6 +140,8 @@ def _stacked(batches: Sequence[Tensors]) -> dict[str, Any]:
 
 def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The parts below each other, those with a time axis padded with zeros to the longest."""
+    if len(parts) == 1:
+        return parts[0]
     if parts[0].ndim == 1:
         return np.concatenate(parts)
     time = max(part.shape[1] for part in parts)

@@ -108,7 +108,10 @@ class Success(Section):
 
 
 class Metrics(Section):
-    """The metric families; one that is off is not computed at all."""
+    """The metric families; one that is off is not computed at all.
+
+    `histograms` are those of the families, at steps where both are due.
+    """
 
     rewards: RewardFamily = RewardFamily()
     groups: GroupFamily = GroupFamily()
@@ -124,6 +127,7 @@ class Metrics(Section):
     throughput: Family = Family()
     compute: ComputeFamily = ComputeFamily()
     custom: CustomFamily = CustomFamily()
+    histograms: Family = Family(every=10)
     memory: Family = Family(every=10)
     observer: Family = Family(every=10)
     success: Success = Success()

@@ -32,7 +32,10 @@ def encode(record: Record, directory: Path) -> bytes:
     line = _of_numbers(record)
     if line is not None:
         return line
-    values = {key: _encoded(key, value, record, directory) for key, value in record.values.items()}
+    values = {
+        key: value if type(value) is float and math.isfinite(value) else _encoded(key, value, record, directory)
+        for key, value in record.values.items()  # most are such floats
+    }
     return _dumped(record, values)
 
 
