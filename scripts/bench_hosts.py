@@ -33,9 +33,10 @@ def main() -> None:
 
 
 def trl() -> None:
-    """A tiny model, whose steps show the cost by itself, and one whose steps are long enough for a ratio."""
+    """A tiny model, whose steps show the cost by itself, and two whose steps are long enough for a ratio."""
     trl_steps("tiny", width=64, layers=2, tokens=8, rounds=40)
     trl_steps("larger", width=192, layers=3, tokens=20, rounds=80)
+    trl_steps("largest", width=256, layers=3, tokens=40, rounds=60)
 
 
 def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int) -> None:

@@ -93,8 +93,9 @@ def test_histograms_are_logged_when_they_are_due_too() -> None:
     settings = load({"metrics": {"histograms": {"every": 2}}}).metrics
     sink, measured = MemorySink(), measure(rollout())
     with Logger([sink]) as logger:
-        for step, given in enumerate((rollout(), rollout(), measured, measured)):
-            MetricsCallback(settings).on_step(StepEvent(step, logger, Source(given)))
+        sources = [Source(rollout()), Source(rollout()), Source(measured), Source(measured)]
+        for step, source in enumerate(sources):
+            MetricsCallback(settings).on_step(StepEvent(step, logger, source))
     key = "rewards/correct/histogram"
     assert [key in record.values for record in sink.records] == [True, False, True, False]
     assert all("rewards/correct/mean" in record.values for record in sink.records)
