@@ -84,7 +84,7 @@ class Observer:
     def ahead(self, step: int, rollout: Given | None = None, *, update: Given | None = None) -> None:
         """What `step` will be measured from is there, and the worker may measure it now; `step` is called as ever.
 
-        Not given there again, it is that of the step. For a loop of torch, between the loss and its backward pass: that
+        It is that of the step, unless `step` is given another. For a loop of torch, between the loss and its backward pass: that
         leaves the interpreter to the worker, which otherwise takes it from the training thread in the next step.
         """
         with self._costed(step):
@@ -219,13 +219,13 @@ class Observer:
         self._last_step = now
         self._step = int(step)
         ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead.step != self._step:
-            ahead = RolloutEvent(self._step, self.logger)
+        if ahead is None or ahead.step != self._step or rollout is not None or update is not None:
+            ahead = RolloutEvent(self._step, self.logger, self._source(rollout), self._source(update))
         return StepEvent(
             step=self._step,
             logger=self.logger,
-            rollout=ahead.rollout if rollout is None else self._source(rollout),
-            update=ahead.update if update is None else self._source(update),
+            rollout=ahead.rollout,
+            update=ahead.update,
             values=values,
             timings=timings,
             batch=batch,

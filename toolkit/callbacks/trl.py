@@ -171,9 +171,11 @@ class TRLCallback(TrainerCallback):
 
         The backward pass does without the interpreter, the generation of the next step needs it for every token.
         """
-        before = self._observer.overhead_s
+        began, overhead_s = perf_counter(), self._observer.overhead_s
         self._measuring_ahead.tried("the trainer is not what was expected", lambda: self._measure(trainer, capture))
-        return self._observer.overhead_s - before
+        seconds = perf_counter() - began
+        self._observer.overhead_s = overhead_s + seconds
+        return seconds
 
     def _measure(self, trainer: Any, capture: Capture) -> None:
         if trainer.accelerator.sync_gradients:  # not before the last micro-batch
