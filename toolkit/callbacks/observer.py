@@ -84,8 +84,8 @@ class Observer:
     def ahead(self, step: int, rollout: Given | None = None, *, update: Given | None = None) -> None:
         """What `step` will be measured from is there, and the worker may measure it now; `step` is called as ever.
 
-        It is that of the step, unless `step` is given another. For a loop of torch, between the loss and its backward pass: that
-        leaves the interpreter to the worker, which otherwise takes it from the training thread in the next step.
+        It is that of the step, unless `step` is given another. For a loop of torch, between the loss and its backward
+        pass: that leaves the interpreter to the worker, which otherwise takes it from the training thread later.
         """
         with self._costed(step):
             try:
