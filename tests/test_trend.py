@@ -27,6 +27,12 @@ def test_mean_and_slope_are_numpys_over_a_sliding_window(window: int) -> None:
         assert trend.slope == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
+def test_only_rewards_with_a_name_have_a_trend() -> None:
+    """Neither a mean of other families nor a key without a name between."""
+    found = RewardTrends(3)(record(rewards__mean=1.0, advantages__mean=1.0, rewards__a__b__mean=1.0)).values
+    assert {key for key in found if "mean" not in key} == {"rewards/a/b/moving_average", "rewards/a/b/trend"}
+
+
 def test_slopes_by_hand() -> None:
     """A line has its own slope, and what is constant has none."""
     rising, constant = Trend(5), Trend(5)

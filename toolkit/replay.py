@@ -72,9 +72,9 @@ def replay(
     chosen = kind_of(files[0]) if kind is Format.AUTO else kind.value
     known = fields_of(chosen, fields)
     rows = chain.from_iterable(rows_of(file, chosen, known) for file in files)
-    off = [f"metrics.{family}.enabled=false" for family in _NOT_OF_THE_RUN]
+    own = ["metrics.histograms.every=1", *(f"metrics.{family}.enabled=false" for family in _NOT_OF_THE_RUN)]
     count = 0
-    with build.observer(load(config, [*off, *overrides]), log_dir) as observer:
+    with build.observer(load(config, [*own, *overrides]), log_dir) as observer:
         for count, (step, rollout) in enumerate(rollouts(rows, known), 1):
             observer.step(step, rollout)
             if count % _BURST == 0:  # the queue is bounded, and nothing here has to go on without waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 from toolkit.record import Value
 
@@ -24,6 +25,6 @@ def rates(
     tokens = values.get("throughput/tokens")
     for phase in _PHASES:
         seconds = (timings or {}).get(phase)
-        if isinstance(tokens, float) and seconds:
+        if isinstance(tokens, float) and isinstance(seconds, Real) and seconds:
             found[f"throughput/{phase.removesuffix('_s')}_tokens_per_s"] = tokens / seconds
     return found

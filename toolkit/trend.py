@@ -59,9 +59,10 @@ class RewardTrends:
             return record
         added: dict[str, Value] = {}
         for key, value in record.values.items():
-            is_mean = key.startswith("rewards/") and key.endswith("/mean")
+            name = key.removesuffix("/mean")
+            is_mean = name != key and name.startswith("rewards/")
             if is_mean and isinstance(value, float) and abs(value) < _LARGEST:
-                added |= self._update(key.removesuffix("/mean"), value)
+                added |= self._update(name, value)
         own = record.values
         return replace(record, values={**own, **{key: added[key] for key in added if key not in own}})
 

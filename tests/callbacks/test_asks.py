@@ -148,7 +148,7 @@ def test_a_save_that_fails_is_no_error_of_the_loop(given: object, caplog: pytest
 @pytest.mark.parametrize("wrong", [object(), Asking, lambda event: None])
 def test_an_object_without_hooks_is_refused(wrong: Callback) -> None:
     """The error says which methods are expected."""
-    with pytest.raises(ConfigError, match="on_start, on_step"):
+    with pytest.raises(ConfigError, match="on_start, on_rollout, on_step"):
         observed(wrong)
 
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +134,29 @@ def test_a_step_that_is_measured_ahead_has_the_same_row() -> None:
     _, ahead, plain = (numbers(record) for record in sink.records)
     assert ahead == plain
     assert (ahead["time/train_s"], ahead["throughput/train_tokens_per_s"]) == (0.5, 24.0)
+
+
+def test_timings_are_those_of_their_step() -> None:
+    """A mapping that the loop fills anew for each step is read at once; what is no number costs its own rate alone."""
+    sink, timings = MemorySink(), dict[str, Any]()
+    with Logger([sink]) as logger, Observer(logger, [MetricsCallback(Metrics())]) as observer:
+        for step, seconds in enumerate((1.0, 2.0, "soon")):
+            timings["train_s"] = seconds
+            observer.step(step, rollout(), timings=timings, values={"loss": 0.5})
+    assert sink.series("throughput/train_tokens_per_s") == [(0, 12.0), (1, 6.0)]
+    assert sink.series("trainer/loss") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+
+
+def test_an_update_that_was_measured_has_all_its_values() -> None:
+    """Also at a step where its own family is not due; its timings are the step's."""
+    measured = measure(Rollout(mask=np.ones((2, 5), bool), logp=np.full((2, 5), -2.0)))
+    timed = Rollout(mask=np.ones((2, 5), bool), logp=np.full((2, 5), -2.0), timings={"train_s": 0.5})
+    sink = MemorySink()
+    with Logger([sink]) as logger, Observer(logger, [MetricsCallback(SETTINGS)]) as observer:
+        observer.step(1, rollout(), update=measured)
+        observer.step(3, rollout(), update=timed)
+    assert sink.series("policy/entropy_mc") == [(1, 2.0)]
+    assert sink.series("time/train_s") == [(3, 0.5)]
 
 
 def test_what_is_wrong_is_said_once_ahead(caplog: pytest.LogCaptureFixture) -> None:

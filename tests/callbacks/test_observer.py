@@ -104,7 +104,7 @@ def test_what_was_given_ahead_is_of_its_step_alone() -> None:
         observer.step(3)
         observer.ahead("five", first)  # type: ignore[arg-type]  # the mistake that is tested
     given = [[rewarded(source) for source in (event.rollout, event.update)] for event in recorder.events]
-    assert given == [[[1.0], [2.0]], [[2.0], None], [None, None], [None, None]]
+    assert given == [[[1.0], [2.0]], [[2.0], [2.0]], [None, None], [None, None]]
     assert observer.logger.health.bad_values == 1
 
 

@@ -150,6 +150,25 @@ def test_two_observers_leave_the_host_as_it_was() -> None:
     assert first.take() == second.take() == (None, None)
 
 
+def test_what_was_given_ahead_is_not_given_again() -> None:
+    """At the end of the step there is nothing, unless more came meanwhile: then there is all of it."""
+    trainer, calls = Host(), list[int]()
+    capture = Capture(trainer, lambda: calls.append(1) or 0.0)  # type: ignore[func-returns-value]  # None is falsy
+    capture.attach()
+    trainer.step()
+    assert all(capture.so_far())
+    assert capture.take() == (None, None)
+    trainer.step()
+    assert all(capture.so_far())
+    trainer._compute_loss(None, {"completion_mask": torch.ones(2, 2)})
+    rollout, update = capture.take()
+    assert rollout
+    assert update
+    assert len(np.asarray(rollout().rewards["score"])) == 2
+    assert len(np.asarray(update().mask)) == 4
+    assert len(calls) == 3
+
+
 def test_evaluation_is_not_captured() -> None:
     """What a host in evaluation mode generates is not a rollout."""
     trainer = Host()

@@ -65,12 +65,12 @@ def test_each_function_and_phase_has_its_time() -> None:
     host = Host(plain, patient, partial(plain), partial(patient), plain)
     timing = timing_of(host)
     assert host.training_step(None, []) == ["plain", "patient", "plain", "patient", "plain"]
-    phases, latencies = timing.take_phases(), timing.take_latencies()
+    latencies, phases = timing.latencies(), timing.take()
     assert list(latencies) == ["plain", "patient", "nameless", "nameless#2", "plain#2"]
     assert list(phases) == ["generation_s", "reward_s", "train_s"]
     assert all(seconds > 0 for seconds in (*phases.values(), *latencies.values()))
     assert sum(latencies.values()) < phases["reward_s"]
-    assert timing.take_phases() == timing.take_latencies() == {}
+    assert timing.latencies() == timing.take() == {}
 
 
 def test_functions_keep_what_the_host_looks_at() -> None:
@@ -93,7 +93,7 @@ def test_evaluation_is_not_timed() -> None:
     timing = timing_of(host)
     host.model.training = False
     host._generate_and_score_completions([])
-    assert timing.take_phases() == timing.take_latencies() == {}
+    assert timing.latencies() == timing.take() == {}
 
 
 def test_an_error_of_a_function_is_its_own() -> None:
@@ -106,4 +106,4 @@ def test_an_error_of_a_function_is_its_own() -> None:
     timing = timing_of(host)
     with pytest.raises(ValueError, match="broken"):
         host.training_step(None, [])
-    assert list(timing.take_latencies()) == ["broken"]
+    assert list(timing.latencies()) == ["broken"]

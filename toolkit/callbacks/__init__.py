@@ -26,6 +26,7 @@ __all__ = [
     "Gathered",
     "Given",
     "ReportEvent",
+    "RolloutEvent",
     "Source",
     "StartEvent",
     "StepEvent",

@@ -118,7 +118,7 @@ class MergedMetricsCallback(MetricsCallback):
         values = self._due({**merged_values(shares, event.logger.complaints), **found.values}, event.step)
         return {
             **row,
-            **rates(values, event.step_s, {**found.timings, **event.timings}),
+            **rates(values, event.step_s, {**event.timings, **found.timings}),
             "observer/processes": float(len(contributions)),
         }
 

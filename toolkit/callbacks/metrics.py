@@ -24,6 +24,7 @@ from toolkit.throughput import rates
 
 _NEEDS = {**NEEDS, **FORMAT_NEEDS, **TEXT_NEEDS}
 _OF_UPDATE = frozenset({"policy", "sampler"})
+_OF_BOTH = frozenset({"time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class MetricsCallback:
         """What the worker calls for the row, with hold taken of the arrays."""
         families = self._settings.due(event.step)
         of_rollout = families - _OF_UPDATE if event.update else families
-        wanted = ((event.rollout, of_rollout), (event.update, families & _OF_UPDATE))
+        wanted = ((event.rollout, of_rollout), (event.update, families & (_OF_UPDATE | _OF_BOTH)))
         return [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
 
     def _part(self, source: Source, families: frozenset[str], event: RolloutEvent | StepEvent) -> _Part | None:
@@ -120,7 +121,7 @@ class MetricsCallback:
         """The row with what each part gives."""
         for part in parts:
             found = part()
-            row |= rates(self._due(found.values, event.step), event.step_s, {**found.timings, **event.timings})
+            row |= rates(self._due(found.values, event.step), event.step_s, {**event.timings, **found.timings})
         return row
 
     def _due(self, values: Mapping[str, Value], step: int) -> Mapping[str, Value]:

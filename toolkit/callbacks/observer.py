@@ -27,7 +27,7 @@ from toolkit.callbacks import (
 from toolkit.callbacks.asks import Asks, Checkpoint, Request
 from toolkit.callbacks.hooks import hooks_of
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.logger import Logger
+from toolkit.logger import Logger, unchanging
 from toolkit.processes import process_count
 from toolkit.record import Text
 from toolkit.trees import Trees
@@ -82,10 +82,11 @@ class Observer:
             self._call("on_start", StartEvent(step, self.logger, self.log_dir, total_steps, self._ask))
 
     def ahead(self, step: int, rollout: Given | None = None, *, update: Given | None = None) -> None:
-        """What `step` will be measured from is there, and the worker may measure it now; `step` is called as ever.
+        """All that `step` will be measured from is there, and the worker may measure it now: call `step` without it.
 
-        It is that of the step, unless `step` is given another. For a loop of torch, between the loss and its backward
-        pass: that leaves the interpreter to the worker, which otherwise takes it from the training thread later.
+        Arrays must stay as they are until `step`, which may still be given another rollout or update. For a loop of
+        torch, between the loss and its backward pass: that leaves the interpreter to the worker, which otherwise takes
+        it from the training thread later.
         """
         with self._costed(step):
             try:
@@ -219,15 +220,15 @@ class Observer:
         self._last_step = now
         self._step = int(step)
         ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead.step != self._step or rollout is not None or update is not None:
-            ahead = RolloutEvent(self._step, self.logger, self._source(rollout), self._source(update))
+        if ahead is None or ahead.step != self._step:
+            ahead = RolloutEvent(self._step, self.logger)
         return StepEvent(
             step=self._step,
             logger=self.logger,
-            rollout=ahead.rollout,
-            update=ahead.update,
+            rollout=ahead.rollout if rollout is None else self._source(rollout),
+            update=ahead.update if update is None else self._source(update),
             values=values,
-            timings=timings,
+            timings=unchanging(timings),
             batch=batch,
             trees=trees,
             step_s=step_s,

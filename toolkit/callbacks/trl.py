@@ -169,7 +169,8 @@ class TRLCallback(TrainerCallback):
     def _measured_ahead(self, trainer: Any, capture: Capture) -> float:
         """Have the step measured while the trainer goes backward through its last loss; how long handing over took.
 
-        The backward pass does without the interpreter, the generation of the next step needs it for every token.
+        The backward pass needs the interpreter little (with checkpoints of activations more), the generation of the
+        next step for every token.
         """
         began, overhead_s = perf_counter(), self._observer.overhead_s
         self._measuring_ahead.tried("the trainer is not what was expected", lambda: self._measure(trainer, capture))
@@ -179,7 +180,7 @@ class TRLCallback(TrainerCallback):
 
     def _measure(self, trainer: Any, capture: Capture) -> None:
         if trainer.accelerator.sync_gradients:  # not before the last micro-batch
-            rollout, update = capture.take()
+            rollout, update = capture.so_far()
             self._observer.ahead(trainer.state.global_step + 1, rollout, update=update)
 
     def _log_drift(self, step: int) -> None:

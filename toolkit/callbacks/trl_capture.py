@@ -46,10 +46,13 @@ class Capture:
         self._methods = Methods(trainer)
         self._timing = Timing(trainer, self._methods)
         self._first_step = True
+        self._process, self._in_group = 0, False
         self.forget()
 
     def attach(self) -> None:
         """Look at the methods of the trainer that are there; one that is missing is said once."""
+        # Asked once: to find out takes 10 us, and the group is there since the trainer is.
+        self._process, self._in_group = process_index(), process_count() > 1
         self._timing.attach()
         looks: tuple[tuple[str, Level, Callable[..., None]], ...] = (
             ("_calculate_rewards", self._rewards, self._saw_rewards),
@@ -81,30 +84,42 @@ class Capture:
         self._generated: list[Tensors] = []
         self._passed: Tensors = {}
         self._updated: list[Tensors] = []
+        self._given = self._copied()
+
+    def _copied(self) -> tuple[int, int, int]:
+        return len(self._scored), len(self._generated), len(self._updated)
 
     def take(self) -> tuple[Callable[[], Rollout] | None, Callable[[], Rollout] | None]:
-        """What was copied since the last call, as functions that give a rollout and an update; None for nothing.
+        """What was copied of the step that ends, as functions that give a rollout and an update.
 
-        A step that reuses older completions has no rollout.
+        None for nothing, as where a step reuses older completions, and for what `so_far` gave whole already.
         """
-        if self._first_step:
-            self._first_step = False
-            self._check()
+        self._check_first_step()
+        rollout, update = self.so_far() if self._copied() != self._given else (None, None)
+        self._let_go()
+        return rollout, update
+
+    def so_far(self) -> tuple[Callable[[], Rollout] | None, Callable[[], Rollout] | None]:
+        """The same of the step up to now, which goes on."""
+        self._check_first_step()
         rollout: Callable[[], Rollout] | None = None
         if self._scored or self._generated:
-            rollout = partial(rollout_of, self._scored, self._generated, self._timing.take_latencies())
-        if rollout and self._scored and process_count() > 1:
-            rollout = Gathered(rollout, partial(rewards_of_all, self._scored))
-        update = partial(update_of, self._updated) if self._updated else None
-        self._let_go()
+            rollout = partial(rollout_of, self._scored[:], self._generated[:], self._timing.latencies())
+        if rollout and self._scored and self._in_group:
+            rollout = Gathered(rollout, partial(rewards_of_all, self._scored[:]))
+        update = partial(update_of, self._updated[:]) if self._updated else None
+        self._given = self._copied()
         return rollout, update
 
     def take_timings(self) -> dict[str, float]:
         """The seconds of the phases of the step that ends."""
-        return self._timing.take_phases()
+        return self._timing.take()
 
-    def _check(self) -> None:
+    def _check_first_step(self) -> None:
         """The first step generates, scores and updates: what was not seen then takes a way that is not known here."""
+        if not self._first_step:
+            return
+        self._first_step = False
         for level, seen in (
             (self._rewards, self._scored),
             (self._advantages, self._generated),
@@ -128,7 +143,7 @@ class Capture:
                 references=references(inputs),
                 ids=list(completion_ids_list),
                 ends=self._ends,
-                process=process_index(),
+                process=self._process,
             )
         )
 

@@ -24,7 +24,7 @@ _PHASES = {
 
 
 class Timing:
-    """Seconds of a trainer between `attach` and `detach`, by phase and by reward function.
+    """Seconds of a trainer between `attach` and `detach`, by phase and by reward function; `take` ends a step.
 
     Evaluation does not count. Where work is queued on an accelerator, it counts in the phase that waits for it.
     """
@@ -54,14 +54,14 @@ class Timing:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._latencies: defaultdict[str, float] = defaultdict(float)
 
-    def take_latencies(self) -> dict[str, float]:
-        """The seconds of the reward functions since they were last taken."""
-        latencies, self._latencies = self._latencies, defaultdict(float)
-        return dict(latencies)
+    def latencies(self) -> dict[str, float]:
+        """The seconds of the reward functions since the last step."""
+        return dict(self._latencies)
 
-    def take_phases(self) -> dict[str, float]:
-        """The seconds of the phases since they were last taken: at the end of a step, which they are of."""
-        seconds, self._seconds = self._seconds, defaultdict(float)
+    def take(self) -> dict[str, float]:
+        """The seconds of the phases since the last step, as the next one begins now."""
+        seconds = self._seconds
+        self.forget()
         if not self._phases.on:
             return {}
         phases = {name: seconds[name] for name in ("generation_s", "reward_s") if name in seconds}
