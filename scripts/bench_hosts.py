@@ -78,6 +78,8 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int) -> N
         print(f"  the observer on the training thread, {part}: {spelled(took)}")
     report("wall time", alternating.wall)
     report("processor time of the training thread", alternating.processor)
+    waits = ", ".join(f"{kind} {alternating.waits_ms(kind):.2f} ms" for kind in KINDS)
+    print(f"what the training thread waits in a step, in the mean: {waits}")
 
 
 class Alternating(TrainerCallback):
@@ -125,6 +127,11 @@ class Alternating(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """The end, for the observer."""
         self._inner.on_train_end(args, state, control)
+
+    def waits_ms(self, kind: str) -> float:
+        """The mean time of a step of this kind in which the training thread had no processor."""
+        wall, processor = (np.mean([np.mean(block) for block in clock[kind]]) for clock in (self.wall, self.processor))
+        return float(wall - processor) * 1e3
 
     def _keep(self, first: bool, ended: tuple[float, float], looked_s: float) -> None:
         for clock, began, end in zip((self.wall, self.processor), self._began, ended, strict=True):
