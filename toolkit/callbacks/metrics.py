@@ -125,7 +125,7 @@ class MetricsCallback:
         return row
 
     def _due(self, values: Mapping[str, Value], step: int) -> Mapping[str, Value]:
-        """The values, without their histograms where those are not due: TensorBoard works on them as long as on all else."""
+        """The values, without their histograms where those are not due: they are half of TensorBoard's work."""
         if "histograms" in self._settings.due(step):
             return values
         return {key: value for key, value in values.items() if type(value) is not Histogram}
