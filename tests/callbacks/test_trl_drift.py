@@ -51,6 +51,30 @@ def test_the_divergence_of_two_policies(tmp_path: Path) -> None:
     assert found == pytest.approx(expected, rel=1e-3)
 
 
+def test_texts_of_any_length_go_through_the_model_together(tmp_path: Path) -> None:
+    """What is padded, and what does not fit into one pass, has the divergence of each text by itself."""
+    texts = [" ".join(["3 plus 4"] * count) for count in range(1, 30)]
+    trainer = host([{"prompt": text} for text in texts])
+    sizes: list[int] = []
+
+    def see(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
+        sizes.append(given["input_ids"].numel())
+
+    trainer.model.register_forward_pre_hook(see, with_kwargs=True)
+    drift = Drift(trainer, DriftFamily(every=1, texts=len(texts), max_tokens=80), tmp_path)
+    drift.start(0)
+    together = list(sizes)
+    rows = [TOKENIZER(text)["input_ids"][:80] for text in texts]
+    before = np.concatenate([logprobs(trainer.model, ids) for ids in rows])
+    move(trainer.model)
+    values = drift.values(1)
+    assert values is not None
+    gap = np.concatenate([logprobs(trainer.model, ids) for ids in rows]) - before
+    assert values()["policy/kl_init_k1"] == pytest.approx(gap.mean(), rel=1e-3)
+    assert len(together) < len(texts) / 3
+    assert max(together) <= 512
+
+
 def test_a_resumed_run_finds_the_first_policy(tmp_path: Path) -> None:
     """What was kept is used again after a resume, but not for a run that begins, nor for other texts."""
     trainer = host(tiny_trl.prompts())

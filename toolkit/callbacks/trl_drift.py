@@ -18,6 +18,8 @@ from toolkit.rollout import Rollout
 from toolkit.settings.metrics import DriftFamily
 
 _KEYS = "policy/kl_init"
+_TOKENS_AT_ONCE = 512
+"""What one forward pass may hold, padding included: less than a micro-batch that is trained on, with its gradients."""
 
 
 class Drift:
@@ -36,6 +38,7 @@ class Drift:
         self._settings = settings
         self._kept = directory / "initial_policy.npz"
         self._ids = [ids[: settings.max_tokens] for ids in _tokenized(trainer, settings.texts)]
+        self._batches = _batches(self._ids)
         self._initial: list[np.ndarray] = []
 
     def start(self, step: int) -> None:
@@ -55,13 +58,16 @@ class Drift:
         return lambda: _divergence([logp.cpu().numpy() for logp in rows], initial)
 
     def _logprobs(self) -> list[torch.Tensor]:
-        """The logprob of each token of each text but the first, a text at a time: nothing is padded, little is held."""
+        """The logprob of each token of each text but the first."""
         with torch.no_grad(), _evaluating(self._model):
-            return [self._logprobs_of(torch.tensor([ids], device=self._model.device)) for ids in self._ids]
+            return [row for texts in self._batches for row in self._logprobs_of(texts)]
 
-    def _logprobs_of(self, ids: torch.Tensor) -> torch.Tensor:
-        logits = self._model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-        return -torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    def _logprobs_of(self, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """The same of texts that go through the model together, padded behind, where a causal model does not look."""
+        ids, mask = (torch.tensor(_padded(rows), device=self._model.device) for rows in (texts, _masks(texts)))
+        logits = self._model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+        lengths = map(len, texts)
+        return [_logp(at[: end - 1], row[1:end]) for at, row, end in zip(logits, ids, lengths, strict=True)]
 
     def _read(self) -> list[np.ndarray]:
         """The kept logprobs; none where there are none, or of other texts."""
@@ -73,10 +79,29 @@ class Drift:
 
 
 def _divergence(logp: Sequence[np.ndarray], initial: Sequence[np.ndarray]) -> dict[str, Value]:
-    mask = _padded([np.ones(len(row), bool) for row in logp])
-    rollout = Rollout(mask=mask, logp=_padded(logp), init_logp=_padded(initial))
+    rollout = Rollout(mask=_padded(_masks(logp)), logp=_padded(logp), init_logp=_padded(initial))
     values = measure(rollout, families=frozenset({"policy"})).values()
     return {key: value for key, value in values.items() if key.startswith(_KEYS)}
+
+
+def _logp(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    return -torch.nn.functional.cross_entropy(logits.float(), ids, reduction="none")
+
+
+def _batches(rows: Sequence[list[int]]) -> list[list[list[int]]]:
+    """The texts in order, as many together as one forward pass may hold."""
+    batches: list[list[list[int]]] = []
+    for ids in rows:
+        together = [*batches[-1], ids] if batches else [ids]
+        if batches and len(together) * max(map(len, together)) <= _TOKENS_AT_ONCE:
+            batches[-1] = together
+        else:
+            batches.append([ids])
+    return batches
+
+
+def _masks(rows: Sequence[Any]) -> list[np.ndarray]:
+    return [np.ones(len(row), bool) for row in rows]
 
 
 def _padded(rows: Sequence[Any]) -> np.ndarray:
