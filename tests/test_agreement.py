@@ -10,7 +10,7 @@ import pytest
 
 from tests.shelf import Shelf
 from toolkit.agreement import Agreement
-from toolkit.logger import Complaints
+from toolkit.complaints import Complaints
 
 KEY = "agreement"
 

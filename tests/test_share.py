@@ -9,7 +9,7 @@ import pytest
 from tests.sharded import values
 from tests.test_measure import ALL, draw
 from toolkit.callbacks.merged_metrics import merged_values
-from toolkit.logger import Complaints
+from toolkit.complaints import Complaints
 from toolkit.measure import measure, measure_share
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics

@@ -10,7 +10,7 @@ from multiprocessing.connection import Client
 import pytest
 
 from tests.shelf import Shelf
-from toolkit.logger import Complaints
+from toolkit.complaints import Complaints
 from toolkit.team import Collector, Contributor
 
 KEY = "observer"

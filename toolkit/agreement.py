@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 
+from toolkit.complaints import Complaints
 from toolkit.errors import ToolkitError
-from toolkit.logger import Complaints
 from toolkit.processes import process_count, process_index
 from toolkit.rendezvous import Store, store
 

@@ -96,11 +96,11 @@ def observer(
     closing = [text.close, lock.release, *([others.close] if others else []), *closing]
     agreed = agreement(_may_ask(config, callbacks), config.processes.wait_s, logger.complaints)
     if validations is None:
-        return Observer(logger, all_callbacks, None, log_dir, closing, save, agreed)
+        return Observer(logger, all_callbacks, None, log_dir, closing, save, agreed, config)
     if config.validation.overlap:
         all_callbacks.append(OverlapCallback(validations.add))
     validation = _validation(config.validation, validations, logger)
-    return Observer(logger, all_callbacks, validation, log_dir, [validations.close, *closing], save, agreed)
+    return Observer(logger, all_callbacks, validation, log_dir, [validations.close, *closing], save, agreed, config)
 
 
 def _follower(
@@ -112,10 +112,10 @@ def _follower(
     agreed = agreement(asks, config.processes.wait_s, logger.complaints)
     if others is None:
         _log.info("process %d does not log: process 0 does", process_index())
-        return Observer(logger, (), None, log_dir, closing, save, agreed)
+        return Observer(logger, (), None, log_dir, closing, save, agreed, config)
     text = TextMetrics(config.metrics)
     callback = metrics_callback(config.metrics, text, others)
-    return Observer(logger, [callback], None, log_dir, [text.close, others.close, *closing], save, agreed)
+    return Observer(logger, [callback], None, log_dir, [text.close, others.close, *closing], save, agreed, config)
 
 
 def _check_waits(config: Config) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from toolkit import shutdown
 from toolkit.lines.handlers import unchanging_record
 from toolkit.lines.install import ChangedLogger, QueuedHandler
-from toolkit.logger import Logger, Values
+from toolkit.logger import Logger
 from toolkit.own_log import log as _log
+from toolkit.values import Values
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from toolkit.callbacks.resources import Memory
 from toolkit.config import Source
 from toolkit.errors import ToolkitError
 from toolkit.hold import hold_all
-from toolkit.logger import unchanging
 from toolkit.measure import measure
 from toolkit.record import Table
 from toolkit.rollout import Rollout
@@ -31,6 +30,7 @@ from toolkit.validation.policies.model import ModelPolicy
 from toolkit.validation.policy import FunctionPolicy, Policy
 from toolkit.validation.runner import Report
 from toolkit.validation.scorers import Scorer
+from toolkit.values import unchanging
 
 _run = SharedRun()
 _memory = Memory()

@@ -8,23 +8,20 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from operator import countOf
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeAlias
-
-import numpy as np
+from typing import Self, TypeAlias
 
 from toolkit import shutdown
+from toolkit.complaints import Complaints
 from toolkit.lane import Lane
-from toolkit.media import MAX_BYTES, checked
-from toolkit.names import are_ready, valid_name
+from toolkit.names import valid_name
 from toolkit.own_log import log as _log
-from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
+from toolkit.record import Record
 from toolkit.sinks import Sink
+from toolkit.values import Values, host_values, unchanging
 
-Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 # Stream, step, policy step, time and values: made on the training thread, where a plain tuple is the cheapest.
 _Row: TypeAlias = tuple[str, int, int, float, Values]
 _Work: TypeAlias = Callable[[], object]
@@ -32,9 +29,6 @@ Processor: TypeAlias = Callable[[Record], Record | None]
 
 _AHEAD_S = 0.003
 """How long the training thread may take from `ahead` until it leaves the interpreter: some small operations."""
-
-_VALUES = (Histogram, Table, Text, Artifact, HParams)
-_READY = frozenset({float, *_VALUES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +233,7 @@ class Logger:
         """The row with host values, after the processors; None when it came to nothing."""
         stream, step, policy_step, at, values = row
         try:
-            host = self._host_values(values() if callable(values) else values)
+            host = host_values(values() if callable(values) else values, self.complaints)
             record: Record | None = Record(valid_name(stream), step, policy_step, at, host)
             for process in self._processors:
                 if record is not None:
@@ -248,77 +242,6 @@ class Logger:
             self.complaints.add(f"the {stream} row of step {step}", error)
             return None
         return record
-
-    def _host_values(self, values: Mapping[str, Any]) -> dict[str, Value]:
-        if _READY.issuperset(map(type, values.values())) and _all_are(str, values) and are_ready(values):
-            return dict(values)
-        host: dict[str, Value] = {}
-        for key, value in _flat(values):
-            try:
-                host[valid_name(key)] = _host_value(value)
-            except Exception as error:  # a foreign object's conversion may raise anything
-                self.complaints.add(f"the value of {key!r}", error)
-        return host
-
-
-class Complaints:
-    """Says each kind of trouble once and counts all of it: a log that repeats itself hides what is new."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._said: set[tuple[type[BaseException], str]] = set()
-
-    def add(self, what: str, error: BaseException) -> None:
-        """Count the trouble, and log it if none like it was logged before."""
-        self.count += 1
-        kind = (type(error), str(error))
-        if kind not in self._said and len(self._said) < 100:
-            self._said.add(kind)
-            _log.warning("left out %s: %s: %s", what, type(error).__name__, error)
-
-
-def unchanging(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the mapping, and of whatever in it could still change in place before the worker reads it."""
-    if _all_are(float, values.values()):
-        return dict(values)
-    return {key: value if type(value) is float else _copy(value) for key, value in values.items()}
-
-
-def _copy(value: Any) -> Any:
-    match value:
-        case Mapping():
-            return unchanging(value)
-        case np.ndarray():
-            # What is larger than any value may be is refused later, and not worth a copy.
-            return value.copy() if value.nbytes <= MAX_BYTES else value
-        case Histogram():
-            return replace(value, counts=_copy(value.counts))
-        case Image():
-            return replace(value, pixels=_copy(value.pixels))
-        case Video():
-            return replace(value, frames=_copy(value.frames))
-        case _:
-            return value.detach().clone() if hasattr(value, "detach") else value  # torch, not imported for this
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if type(value) is not float and isinstance(value, Mapping):  # most are floats, and the second question is slow
-            yield from _flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _all_are(kind: type, things: Collection[object]) -> bool:
-    return countOf(map(type, things), kind) == len(things)
-
-
-def _host_value(value: Any) -> Value:
-    if type(value) is float or isinstance(value, _VALUES):
-        return value
-    if isinstance(value, (Image, Video)):
-        return checked(value)
-    return Text(value) if isinstance(value, str) else float(value)
 
 
 _loggers: weakref.WeakSet[Logger] = weakref.WeakSet()

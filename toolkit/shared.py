@@ -11,16 +11,17 @@ from typing import TypeVar
 from toolkit import build
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.text import TextMetrics
+from toolkit.complaints import Complaints
 from toolkit.config import Config, Source, load
 from toolkit.early import Early, EarlyRow
 from toolkit.errors import ToolkitError
-from toolkit.logger import Complaints, Values
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
 from toolkit.trend import Trend
 from toolkit.validation.heldout import HeldOut
 from toolkit.validation.scorers import Scorer
 from toolkit.validation.series import Series
+from toolkit.values import Values
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import Any, Protocol, TypeAlias
 
+from toolkit.complaints import Complaints
 from toolkit.errors import ToolkitError
-from toolkit.logger import Complaints
 from toolkit.processes import is_main, process_count, process_index
 from toolkit.rendezvous import Store, store
 from toolkit.settings.processes import Processes

@@ -13,8 +13,9 @@ from toolkit.callbacks.asks import Asks, Request
 from toolkit.callbacks.checkpoints import CheckpointCallback
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.validation import ValidationCallback
+from toolkit.complaints import Complaints
 from toolkit.errors import ConfigError
-from toolkit.logger import Complaints, Logger
+from toolkit.logger import Logger
 from toolkit.record import Text
 from toolkit.settings.callbacks import Checkpoints, Validation
 from toolkit.sinks.memory import MemorySink

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from toolkit.callbacks.text import TextMetrics, group_of_each, sampled_prompts
+from toolkit.complaints import Complaints
 from toolkit.errors import ToolkitError
-from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import FormatFamily, Metrics, TaskFamily, TextFamily
 

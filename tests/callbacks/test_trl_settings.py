@@ -1,5 +1,6 @@
 """The TRL adapter under the settings that change what a step is: on real trainers, against what TRL itself logs."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl import TRLCallback, attach, of_data_set
 from toolkit.config import Config
 from toolkit.logger import Logger
+from toolkit.validation.heldout import HeldOut
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in tiny_trl.WARNINGS]
 
@@ -228,6 +230,23 @@ def test_a_callback_of_ones_own(tmp_path: Path) -> None:
     assert built(event.update).logp is not None
 
 
+def test_the_settings_of_a_callback_are_its_observers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Held-out data is validated and schedules are followed, as with `watch`; another clip range is said once."""
+    settings = [*TOKENS, "metrics.drift=false", "layers.every=2", "validation.scorers=[format]"]
+    heldout = HeldOut("sums", ["2 plus 2 is"], ["4"])
+    observer = toolkit.observe("minimal", tmp_path / "run", overrides=settings, heldout=heldout)
+    callback = TRLCallback(observer)
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=2, epsilon=0.1, callbacks=[callback])
+    for _ in range(2):
+        callback.attach(trainer)
+    trainer.train()
+    rows = journal(tmp_path / "run")
+    assert [step for step, row in rows.items() if "layers/total/gradient_norm" in row] == [2]
+    assert not any("kl_init" in key for row in rows.values() for key in row)
+    assert sum("clips at (0.1, 0.1): set metrics.policy.clip_low=0.1" in said for said in caplog.messages) == 2
+    assert [row.policy_step for row in history(tmp_path / "run").records() if row.stream == "heldout"] == [0, 2]
+
+
 def test_a_callback_that_is_not_attached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without being attached it has the trainer's scalars, and says what is missing."""
     callback = TRLCallback(toolkit.observe("minimal", tmp_path / "run", overrides=QUIET))
@@ -286,6 +305,35 @@ def test_what_callbacks_ask_for(tmp_path: Path) -> None:
     told = [(event.step, event.path, event.why) for event in saved if isinstance(event, CheckpointEvent)]
     assert told[0] == (2, tmp_path / "checkpoint-2", "it looks good")
     assert all(path.is_dir() for _, path, _ in told)
+
+
+class Often:
+    """Asks for a checkpoint after every step."""
+
+    def on_step(self, event: StepEvent) -> None:
+        event.ask(Checkpoint("it may be the last"))
+
+
+def test_of_the_checkpoints_that_were_asked_for_some_are_kept(tmp_path: Path) -> None:
+    """The newest `checkpoints.keep` of them stay, and all that the trainer would have saved anyway."""
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=7, save_strategy="steps", save_steps=3)
+    settings = [*QUIET, "checkpoints=true", "checkpoints.keep=2"]
+    toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=settings, callbacks=[Often()])
+    trainer.train()
+    kept = {3, 5, 6, 7}  # the last step is the trainer's own too, and so are 3 and 6
+    assert {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")} == kept
+    index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
+    assert {entry["step"] for entry in index["checkpoints"]} == kept
+
+
+def test_a_limit_of_the_trainers_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What the trainer deletes leaves the index, and that it may delete the best is said before the first step."""
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=4, save_strategy="steps", save_steps=1, save_total_limit=2)
+    toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=[*QUIET, "checkpoints=true"])
+    trainer.train()
+    index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
+    assert [entry["step"] for entry in index["checkpoints"]] == [3, 4]
+    assert sum("save_total_limit" in said for said in caplog.messages) == 1
 
 
 def test_layers_of_any_trainer(tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ class ReportEvent:
 class CheckpointEvent:
     """The state of the training after `step` was saved at `path`, and why.
 
-    `ours` says that the observer had it saved; otherwise it is the host's. `seconds` is how long that took.
+    `ours` says that the observer had it saved; otherwise it is the host's. `seconds` is how long that took. A host's is
+    `expendable` where it was saved only because a callback asked for it: it may be deleted.
     """
 
     step: int
@@ -175,6 +176,7 @@ class CheckpointEvent:
     logger: Logger
     ours: bool = False
     seconds: float | None = None
+    expendable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from toolkit.callbacks import StepEvent
 from toolkit.compilation import count_compilation, nans_allowed
+from toolkit.complaints import Complaints
 from toolkit.errors import RolloutError
 from toolkit.hold import hold_all
-from toolkit.logger import Complaints
 from toolkit.measurement import Measurement, Statistics
 from toolkit.metrics.batch import batch_metrics
 from toolkit.record import Table

@@ -24,8 +24,8 @@ from toolkit.settings.callbacks import Checkpoints
 class Entry:
     """A checkpoint: of which step, where, why and when it was saved, and what was held out of it.
 
-    `ours` says that the run had it saved itself; only such a one is ever deleted. `heldout` has the mean and the lower
-    bound of each result that counts for the best.
+    `ours` says that the run had it saved itself. `heldout` has the mean and the lower bound of each result that counts
+    for the best.
     """
 
     step: int
@@ -46,7 +46,8 @@ class CheckpointCallback:
     | `time/checkpoint_s` | how long the training waited for it |
 
     A held-out result comes when its policy is long gone, so each policy that is validated is saved too, and stays until
-    its result is there. Deleted is only what the run had saved in its own `checkpoints/`, never the best.
+    its result is there. Deleted is only what the run had saved in its own `checkpoints/`, and what a host saved since
+    this process began only because it was asked to; never the best. What somebody else deletes leaves the index.
     """
 
     def __init__(self, settings: Checkpoints, directory: Path) -> None:
@@ -57,6 +58,8 @@ class CheckpointCallback:
         self._submitted: set[int] = set()
         self._early: dict[int, dict[str, dict[str, float]]] = {}
         self._unanswered = 0
+        self._expendable: set[str] = set()
+        self._there: set[str] = set()
 
     def on_start(self, event: StartEvent) -> None:
         """Read the index of a run that goes on."""
@@ -85,6 +88,8 @@ class CheckpointCallback:
         heldout = self._early.pop(event.step, {})
         entry = Entry(event.step, self._written(event.path), event.why, time.time(), event.ours, heldout)
         self._entries = [*(other for other in self._entries if other.path != entry.path), entry]
+        if event.expendable:
+            self._expendable.add(entry.path)
         row: dict[str, Any] = {"checkpoint/saved": Text(f"step {event.step} at {event.path}: {event.why}")}
         if event.seconds is not None:
             row["time/checkpoint_s"] = event.seconds
@@ -114,6 +119,7 @@ class CheckpointCallback:
 
     def _settle(self, step: int, logger: Logger) -> None:
         """Choose the best, delete what is too much, write the index."""
+        self._forget_deleted()
         best = self._chosen()
         if best is not None and (self._best is None or best.path != self._best.path):
             bounds = ", ".join(f"{name} is at least {found['low']:.4g}" for name, found in best.heldout.items())
@@ -129,21 +135,35 @@ class CheckpointCallback:
         complete = [entry for entry in self._entries if names and entry.heldout.keys() == names]
         return max(complete, key=_lower_bound, default=self._best)
 
+    def _forget_deleted(self) -> None:
+        """Drop the entries of what was there and is not; what was never there may still be being written."""
+        there = {entry.path for entry in self._entries if self._whole(entry).exists()}
+        deleted, self._there = self._there - there, there
+        self._entries = [entry for entry in self._entries if entry.path not in deleted]
+        if self._best is not None and self._best.path in deleted:
+            self._best = None
+
     def _superfluous(self) -> list[Entry]:
-        ours = [entry for entry in self._entries if entry.ours]
-        older = ours[: -self._settings.keep]
+        older = [entry for entry in self._entries if self._is_ours(entry)][: -self._settings.keep]
         return [entry for entry in older if entry is not self._best and entry.step not in self._submitted]
 
+    def _is_ours(self, entry: Entry) -> bool:
+        """Whether it may be deleted: an index may have been copied, and name the checkpoints of another run."""
+        return entry.path in self._expendable or (entry.ours and self._directory in self._whole(entry).parents)
+
     def _delete(self, entry: Entry, logger: Logger) -> None:
-        path = (self._directory / entry.path).resolve()
-        others = [(self._directory / other.path).resolve() for other in self._entries if other is not entry]
-        if self._directory in path.parents and not any(path == other or path in other.parents for other in others):
+        path = self._whole(entry)
+        others = [self._whole(other) for other in self._entries if other is not entry]
+        if not any(path == other or path in other.parents for other in others):
             try:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             except OSError as error:
                 logger.complaints.add(f"deleting the checkpoint of step {entry.step}", error)
                 return
             self._entries.remove(entry)
+
+    def _whole(self, entry: Entry) -> Path:
+        return (self._directory / entry.path).resolve()
 
     def _written(self, path: Path) -> str:
         """The path as it stands in the index: from the index, where it lies beside it, so that a run can be moved."""

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from toolkit.callbacks import Source, StepEvent
+from toolkit.complaints import Complaints
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.hold import joined
-from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import CustomFamily
 

@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from toolkit.callbacks import StepEvent
+from toolkit.complaints import Complaints
 from toolkit.errors import ToolkitError
 from toolkit.hold import hold_all, joined
-from toolkit.logger import Complaints, unchanging
 from toolkit.record import Image, Video
 from toolkit.rollout import Rollout
 from toolkit.settings.callbacks import Media
+from toolkit.values import unchanging
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from toolkit.callbacks import RolloutEvent, Source, StepEvent
 from toolkit.callbacks.metrics import Found, MetricsCallback, once, seconds
 from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics, group_of_each
+from toolkit.complaints import Complaints
 from toolkit.errors import RolloutError
 from toolkit.hold import joined
-from toolkit.logger import Complaints
 from toolkit.measure import finished, measure, measure_share, missing, share
 from toolkit.measurement import Measurement, Statistics
 from toolkit.metrics.statistic import Mean

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from toolkit.callbacks import RolloutEvent, Source, StepEvent
 from toolkit.callbacks.text import TEXT_NEEDS, TextMetrics
+from toolkit.complaints import Complaints
 from toolkit.families import NEEDS
 from toolkit.hold import joined
-from toolkit.logger import Complaints, unchanging
 from toolkit.measure import fields_read, finished, measure, missing
 from toolkit.measurement import Measurement, Statistics
 from toolkit.own_log import log as _log
@@ -21,6 +21,7 @@ from toolkit.settings.metrics import Metrics
 from toolkit.share import Share
 from toolkit.texts import FORMAT_NEEDS, measure_format
 from toolkit.throughput import rates
+from toolkit.values import unchanging
 
 _NEEDS = {**NEEDS, **FORMAT_NEEDS, **TEXT_NEEDS}
 _OF_UPDATE = frozenset({"policy", "sampler"})

@@ -27,11 +27,13 @@ from toolkit.callbacks import (
 from toolkit.callbacks.asks import Asks, Checkpoint, Request
 from toolkit.callbacks.hooks import hooks_of
 from toolkit.callbacks.validation import ValidationCallback
-from toolkit.logger import Logger, unchanging
+from toolkit.config import Config
+from toolkit.logger import Logger
 from toolkit.processes import process_count
 from toolkit.record import Text
 from toolkit.trees import Trees
 from toolkit.validation.policy import Policy
+from toolkit.values import unchanging
 
 Saver: TypeAlias = Callable[[int, str], str | Path]
 """(step, why) -> where it saved the state of the training; called on the training thread, between two steps."""
@@ -43,7 +45,8 @@ class Observer:
     All methods belong to the training thread. What a callback raises is logged once and counted. `log_dir` is the
     run's directory. What callbacks ask for is in `asks`: with `save` the observer has checkpoints saved itself,
     without it the loop looks there. With `agreement` they are the same in all processes, after every call of `step`.
-    `closing` is called last, when the worker thread has written everything.
+    `closing` is called last, when the worker thread has written everything. `config` is what it was made from, where an
+    adapter finds what it does itself.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class Observer:
         closing: Sequence[Callable[[], None]] = (),
         save: Saver | None = None,
         agreement: Agreement | None = None,
+        config: Config | None = None,
     ) -> None:
         self.logger = logger
         self.log_dir = log_dir
+        self.config = config or Config()
         self.overhead_s = 0.0
         self.asks = Asks()
         self._agreement = agreement
@@ -162,11 +167,14 @@ class Observer:
         """Whether there is held-out data that `validate` validates on."""
         return self._validation is not None
 
-    def saved(self, step: int, path: str | Path) -> None:
-        """The host saved the state of the training after `step`: what was asked for is done, and callbacks know."""
+    def saved(self, step: int, path: str | Path, *, expendable: bool = False) -> None:
+        """The host saved the state of the training after `step`: what was asked for is done, and callbacks know.
+
+        `expendable` says that it did so only because it was asked to: it may be deleted when there are too many.
+        """
         why = self.asks.checkpoint or "the host saved it"
         self.asks.checkpoint_done()
-        self._guarded("a checkpoint", self._tell_saved, step, path, why, False, None)
+        self._tell_saved(step, path, why, expendable=expendable)
 
     def forget_checkpoint(self) -> None:
         """The state of the training as it is now cannot be saved: what was asked for it is wanted no longer."""
@@ -274,12 +282,15 @@ class Observer:
         path = self._guarded("a checkpoint", self._saver, step, why)
         seconds = time.perf_counter() - began
         if path is not None:
-            self._guarded("a checkpoint", self._tell_saved, step, path, why, True, seconds)
+            self._tell_saved(step, path, why, ours=True, seconds=seconds)
 
-    def _tell_saved(self, step: int, path: str | Path, why: str, ours: bool, seconds: float | None) -> None:
+    def _tell_saved(self, step: int, path: str | Path, why: str, **known: Any) -> None:
         with self._costed(step):
-            event = CheckpointEvent(int(step), Path(path).absolute(), why, self.logger, ours, seconds)
-            self._call("on_checkpoint", event)
+            self._guarded("a checkpoint", self._call_saved, step, path, why, known)
+
+    def _call_saved(self, step: int, path: str | Path, why: str, known: Mapping[str, Any]) -> None:
+        event = CheckpointEvent(int(step), Path(path).absolute(), why, self.logger, **known)
+        self._call("on_checkpoint", event)
 
     def _guarded(self, what: str, hook: Callable[..., Any], *arguments: Any) -> Any:
         try:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.complaints import Complaints
 from toolkit.errors import ToolkitError
-from toolkit.logger import Complaints
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import Metrics
 from toolkit.text.evaluation import Request

@@ -45,9 +45,7 @@ def attach(
     _keep_jax_on_the_cpu()
     directory = Path(directory or f"{trainer.args.output_dir}/toolkit")
     observer = make(_with_size(_with_clip_range(config, trainer.args), trainer), directory)
-    # First, so that a checkpoint it asks for is that of the policy it validates.
-    attach_validation(trainer, observer, config.validation)
-    callback = TRLCallback(observer, config)
+    callback = TRLCallback(observer)
     trainer.add_callback(callback)
     callback.attach(trainer)
     return observer
@@ -68,28 +66,32 @@ class TRLCallback(TrainerCallback):
         trainer = GRPOTrainer(..., callbacks=[callback])
         callback.attach(trainer)
 
-    What callbacks ask for is passed on to the trainer: to save, and to stop. `config` has the schedules of `layers` and
-    `drift`; the clip range of `policy/` is that of the observer's own configuration.
+    What callbacks ask for is passed on to the trainer: to save, and to stop. The settings are those of the observer.
+    Only `toolkit.watch` takes the clip range of `policy/` and the model's size for `compute/` from the trainer: here
+    they are given, as `metrics.policy` and `metrics.compute`.
     """
 
-    def __init__(self, observer: Observer, config: Config | None = None) -> None:
+    def __init__(self, observer: Observer) -> None:
         _keep_jax_on_the_cpu()
         self._observer = observer
-        self._config = config or Config()
+        self._config = observer.config
         self._capture: Capture | None = None
         self._drift: Drift | None = None
         self._drifting = Level("drift of the policy")
         self._reducing = Level("norms of layers")
         self._measuring_ahead = Level("a step before it ends")
         self._trees: Callable[[], Mapping[str, Value]] | None = None
+        self._saves_for_us = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Observe what passes through this trainer too, until its training ends."""
+        """Observe what passes through this trainer too, until its training ends, and validate on held-out data."""
+        attach_validation(trainer, self._observer, before=self)
         if not any(hasattr(trainer, method) for method in _GENERATING):
             _log.warning("%s is not a GRPOTrainer: of it only what it logs is observed", type(trainer).__name__)
             return
         self._capture = capture = Capture(trainer, lambda: self._measured_ahead(trainer, capture))
         self._capture.attach()
+        self._check_clip_range(trainer.args)
         if trainer.is_world_process_zero():
             self._drift = self._drifting.tried("it cannot be measured", lambda: self._drift_of(trainer))
 
@@ -106,6 +108,12 @@ class TRLCallback(TrainerCallback):
         if state.is_world_process_zero:
             self._observer.start(state.global_step, state.max_steps)
         self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
+        if args.save_total_limit and self._config.checkpoints.enabled and not args.load_best_model_at_end:
+            _log.warning(
+                "the trainer deletes all checkpoints but the last %d (save_total_limit), also the best by what is held "
+                "out: leave it unset, and checkpoints.keep counts those that were asked for",
+                args.save_total_limit,
+            )
         if self._capture is not None:
             self._capture.forget()
         elif hasattr(args, "num_generations") and state.is_world_process_zero:
@@ -138,13 +146,16 @@ class TRLCallback(TrainerCallback):
         self._observer.step(state.global_step, rollout, update=update, timings=timings, trees=trees)
         self._log_drift(state.global_step)
         if self._observer.agrees:  # of several processes all must know
-            control.should_save |= self._observer.asks.checkpoint is not None
+            asked = self._observer.asks.checkpoint is not None
+            # The best by the trainer's own metric may be any of its checkpoints.
+            self._saves_for_us = asked and not (control.should_save or args.load_best_model_at_end)
+            control.should_save |= asked
             control.should_training_stop |= self._observer.asks.stop is not None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell the callbacks of the trainer's checkpoint."""
         checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        self._observer.saved(state.global_step, checkpoint)
+        self._observer.saved(state.global_step, checkpoint, expendable=self._saves_for_us)
 
     def on_log(
         self,
@@ -167,21 +178,32 @@ class TRLCallback(TrainerCallback):
         self._observer.close()
 
     def _measured_ahead(self, trainer: Any, capture: Capture) -> float:
-        """Have the step measured while the trainer goes backward through its last loss; how long handing over took.
+        """Have the step measured while the trainer goes backward through its last loss; what the observer counts of it.
 
         The backward pass needs the interpreter little (with checkpoints of activations more), the generation of the
         next step for every token.
         """
-        began, overhead_s = perf_counter(), self._observer.overhead_s
+        overhead_s = self._observer.overhead_s
         self._measuring_ahead.tried("the trainer is not what was expected", lambda: self._measure(trainer, capture))
-        seconds = perf_counter() - began
-        self._observer.overhead_s = overhead_s + seconds
-        return seconds
+        return self._observer.overhead_s - overhead_s
 
     def _measure(self, trainer: Any, capture: Capture) -> None:
         if trainer.accelerator.sync_gradients:  # not before the last micro-batch
             rollout, update = capture.so_far()
             self._observer.ahead(trainer.state.global_step + 1, rollout, update=update)
+
+    def _check_clip_range(self, args: Any) -> None:
+        counted, clipped = _clip_range_of(self._config), _clip_range(args)
+        if clipped and counted != clipped:
+            low, high = clipped
+            _log.warning(
+                "policy/clip_* count what is clipped at %s, and the trainer clips at %s: set metrics.policy.clip_low=%g"
+                " and clip_high=%g, or use toolkit.watch, which does",
+                counted,
+                clipped,
+                low,
+                high,
+            )
 
     def _log_drift(self, step: int) -> None:
         if (drift := self._drift) is None:
@@ -220,16 +242,25 @@ def of_data_set(logs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_clip_range(config: Config, args: Any) -> Config:
-    """The configuration with the clip range that the trainer's loss has, if it has one."""
+def _clip_range(args: Any) -> tuple[float, float] | None:
+    """How far below and above 1 the trainer's loss clips a ratio, if it does."""
     low = getattr(args, "epsilon", None)
     if low is None:
-        return config
+        return None
     high = getattr(args, "epsilon_high", None)
     high = low if high is None else high
     # CISPO has no lower bound, and its upper one bounds the ratio itself.
-    clip = (1.0, high - 1.0) if getattr(args, "loss_type", None) == "cispo" else (low, high)
-    policy = config.metrics.policy.model_copy(update={"clip_low": clip[0], "clip_high": clip[1]})
+    return (1.0, high - 1.0) if getattr(args, "loss_type", None) == "cispo" else (low, high)
+
+
+def _clip_range_of(config: Config) -> tuple[float, float]:
+    return config.metrics.policy.clip_low, config.metrics.policy.clip_high
+
+
+def _with_clip_range(config: Config, args: Any) -> Config:
+    """The configuration with the clip range that the trainer's loss has, if it has one."""
+    low, high = _clip_range(args) or _clip_range_of(config)
+    policy = config.metrics.policy.model_copy(update={"clip_low": low, "clip_high": high})
     return config.model_copy(update={"metrics": config.metrics.model_copy(update={"policy": policy})})
 
 

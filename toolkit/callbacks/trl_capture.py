@@ -32,8 +32,8 @@ class Capture:
     """Copies what passes through a trainer between `attach` and `detach`; `take` hands over a step's share of it.
 
     Only what is trained on: what an evaluation generates never gets in. Lives on the training thread and raises
-    nothing into it. `passed` is called when the loss of a micro-batch is computed, and returns the seconds that it took
-    and that are not to be counted here.
+    nothing into it. `passed` is called when the loss of a micro-batch is computed, and returns the seconds of it that
+    are counted elsewhere.
     """
 
     def __init__(self, trainer: Any, passed: Callable[[], float] = lambda: 0.0) -> None:

@@ -29,7 +29,7 @@ class TRLValidation(TrainerCallback):
 
     def __init__(self, trainer: Trainer, observer: Observer, settings: Validation) -> None:
         self._trainer: Any = trainer
-        self._observer = observer
+        self.observer = observer
         self._settings = settings
         self._policy: Policy | None = None
         self._handed_in: int | None = None
@@ -38,7 +38,7 @@ class TRLValidation(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Validate the policy that training begins with."""
-        self._observer.start(state.global_step, state.max_steps)
+        self.observer.start(state.global_step, state.max_steps)
         self._handed_in = None
         self._validate(state.global_step)
 
@@ -59,15 +59,15 @@ class TRLValidation(TrainerCallback):
             try:
                 self._submit(step, last)
             except Exception as error:  # whatever a model or a trainer raises, the training goes on
-                self._observer.logger.complaints.add(f"the validation of step {step}", error)
+                self.observer.logger.complaints.add(f"the validation of step {step}", error)
 
     def _submit(self, step: int, last: bool) -> None:
         if is_sharded(self._trainer):
-            self._observer.validate(step, self._saved(step), always=last, at_end_of_step=True)
+            self.observer.validate(step, self._saved(step), always=last, at_end_of_step=True)
             return
         if self._policy is None:
             self._policy = policy_of(self._trainer, self._settings)
-        self._observer.validate(step, self._policy, always=last, at_end_of_step=True)
+        self.observer.validate(step, self._policy, always=last, at_end_of_step=True)
 
     def _saved(self, step: int) -> Policy:
         """The policy of this step in a directory that goes with it; all processes save it together."""
@@ -79,12 +79,19 @@ class TRLValidation(TrainerCallback):
         return policy
 
 
-def attach_validation(trainer: Trainer, observer: Observer, settings: Validation) -> None:
-    """Validate the trainer's model from now on: in its first process, or in all that must save it together."""
-    if observer.validates or (is_sharded(trainer) and settings.enabled):
-        if is_sharded(trainer):
-            _log.info("validation: the model is spread over processes: it is saved, and loaded by one of its own")
-        trainer.add_callback(TRLValidation(trainer, observer, settings))
+def attach_validation(trainer: Trainer, observer: Observer, before: TrainerCallback) -> None:
+    """Validate the trainer's model from now on: in its first process, or in all that must save it together.
+
+    It stands `before` what observes, so that a checkpoint it asks for is that of the policy it validates.
+    """
+    settings, callbacks = observer.config.validation, trainer.callback_handler.callbacks
+    attached = any(isinstance(each, TRLValidation) and each.observer is observer for each in callbacks)
+    if attached or not (observer.validates or (is_sharded(trainer) and settings.enabled)):
+        return
+    if is_sharded(trainer):
+        _log.info("validation: the model is spread over processes: it is saved, and loaded by one of its own")
+    place = callbacks.index(before) if before in callbacks else len(callbacks)
+    callbacks.insert(place, TRLValidation(trainer, observer, settings))
 
 
 def policy_of(trainer: Any, settings: Validation) -> Policy:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from toolkit.logger import Complaints
+from toolkit.complaints import Complaints
 
 T = TypeVar("T")
 

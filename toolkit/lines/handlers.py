@@ -13,10 +13,11 @@ import numpy as np
 from toolkit import shutdown
 from toolkit.lines.background import Background
 from toolkit.lines.formatters import FIELDS, extra_fields, field_of
-from toolkit.logger import Logger, unchanging
+from toolkit.logger import Logger
 from toolkit.record import Histogram
 from toolkit.sinks.appending import append
 from toolkit.sinks.csvfile import CsvFile, rendered
+from toolkit.values import unchanging
 
 _BINS = 64
 

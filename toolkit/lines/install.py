@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
+from toolkit.complaints import Complaints
 from toolkit.lines.background import Background
 from toolkit.lines.dictconfig import handlers, named_loggers
 from toolkit.lines.formatters import extra_fields
 from toolkit.lines.handlers import unchanging_record
-from toolkit.logger import Complaints
 from toolkit.redaction import hide_in_message
 from toolkit.secrets import covered, hidden
 from toolkit.settings.lines import Lines, NamedLogger

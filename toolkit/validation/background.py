@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from toolkit.logger import Complaints
+from toolkit.complaints import Complaints
 from toolkit.validation.budget import Budgeted
 from toolkit.validation.policy import InlinePolicy, Policy
 from toolkit.validation.runner import Report
