@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from toolkit.compilation import compilations
 from toolkit.errors import RolloutError
-from toolkit.hold import hold, joined
+from toolkit.hold import hold, hold_all, joined
 from toolkit.measure import measure
 from toolkit.rollout import Rollout
 
@@ -34,6 +35,17 @@ def donate(fields: dict[str, Any]) -> list[jax.Array]:
     """The host's next step: it takes the buffers of all arrays and writes into them."""
     step = jax.jit(lambda taken: [jnp.ones_like(array) for array in taken], donate_argnums=0, keep_unused=True)
     return [step([leaf])[0] for leaf in jax.tree.leaves(fields)]
+
+
+def test_a_tensor_of_torch_is_held_as_it_was() -> None:
+    """Also where the loop writes over it, as over a buffer, and where it has a gradient."""
+    buffer, loss = torch.ones(BATCH), torch.full((BATCH,), 2.0, requires_grad=True)
+    held = hold_all({"buffer": buffer, "loss": loss})
+    buffer.zero_()
+    assert {name: np.asarray(tensor).tolist() for name, tensor in held().items()} == {
+        "buffer": [1.0] * BATCH,
+        "loss": [2.0] * BATCH,
+    }
 
 
 def test_what_is_held_survives_a_donation() -> None:

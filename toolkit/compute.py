@@ -14,7 +14,8 @@ _TRAINED, _GENERATED = 6.0, 2.0
 class ComputeCost:
     """A processor that adds `compute/` to the rows of training, and the gain by device hour to those of held-out data.
 
-    The operations follow from `throughput/tokens`; steps between two logged ones count as the later of them.
+    The operations follow from `throughput/tokens`, and are those of all steps that train on the tokens; what lies
+    between two rows that were logged counts as the later of them.
     `peak_flops` is that of one device, if it is known.
     """
 
@@ -39,15 +40,15 @@ class ComputeCost:
         if not isinstance(tokens, float):
             return {}
         flops = (_TRAINED * self._settings.passes + _GENERATED) * parameters * tokens
-        steps = record.step - self._last_step if self._last_step is not None else 1
-        self._last_step = record.step
-        self._total += flops * max(steps, 1)
-        if not self._settings.due(record.step):
+        since, self._last_step = self._last_step, record.step
+        rollouts = (record.step - since) // self._settings.steps if since is not None else 1
+        self._total += flops * max(rollouts, 1)
+        if not self._settings.due(record.step, since):
             return {}
         costs: dict[str, Value] = {"compute/flops": flops, "compute/flops_total": self._total}
         step_s, reward = record.values.get("time/step_s"), record.values.get("rewards/total/moving_average")
         if self._peak and isinstance(step_s, float) and step_s > 0:
-            costs["compute/mfu"] = flops / step_s / self._peak
+            costs["compute/mfu"] = flops / self._settings.steps / step_s / self._peak
         if isinstance(reward, float):
             _, first = self._first.setdefault("reward", (record.time, reward))
             costs["compute/reward_per_pflop"] = (reward - first) / (self._total / 1e15)

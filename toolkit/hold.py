@@ -34,8 +34,8 @@ def hold(rollout: Rollout, names: Collection[str] = ARRAYS) -> Callable[[], Roll
         entries |= {WEIGHT.format(name): weight for name, weight in (rollout.weights or {}).items()}
     if any(spans_processes(value) for value in entries.values()):
         return _hold_own_part(rollout, entries)
-    later = hold_all(entries)
-    return lambda: _assembled(rollout, later())
+    later, rest = hold_all(entries), _without_arrays(rollout)
+    return lambda: _assembled(rest, later())
 
 
 def _hold_own_part(rollout: Rollout, entries: Arrays) -> Callable[[], Rollout]:
@@ -75,9 +75,11 @@ def hold_all(entries: Arrays) -> Callable[[], Arrays]:
         if isinstance(value, jax.Array):
             on_device[name] = value
         else:
-            held[name] = copy(value)
-    copies = _copied(on_device) if on_device else []
-    return lambda: {**held, **{name: _on_one_device(array) for name, array in zip(on_device, copies, strict=False)}}
+            held[name] = (
+                value.detach().clone() if hasattr(value, "detach") else copy(value)
+            )  # torch shares what it copies
+    names, copies = tuple(on_device), _copied(on_device) if on_device else []
+    return lambda: {**held, **{name: _on_one_device(array) for name, array in zip(names, copies, strict=False)}}
 
 
 def _copied(arrays: Arrays) -> Sequence[Array]:
@@ -110,6 +112,13 @@ def _copies(*arrays: Array) -> list[Array]:
     # On a CPU, JAX runs a computation of few operations on the thread that asks for it, and copies count as none.
     ballast: Array = jax.lax.optimization_barrier(jnp.arange(4096.0))  # type: ignore[no-untyped-call]  # JAX has none
     return [*copies, jnp.sum(jnp.sin(ballast))]
+
+
+def _without_arrays(rollout: Rollout) -> Rollout:
+    """The names in the place of the arrays, which would stay in memory beside their copies."""
+    named = {name: dict.fromkeys(getattr(rollout, name) or ()) for name in ("rewards", "weights")}
+    nothing: Any = {**dict.fromkeys(_ONE_EACH), **named}
+    return replace(rollout, **nothing)
 
 
 def _assembled(rollout: Rollout, held: Arrays) -> Rollout:

@@ -45,7 +45,8 @@ class Rollout:
     policy before the first step, `sampler_logp` as the sampler gave it, all in nats. `entropy` is a token's and
     `ref_kl` its exact KL to the reference, in nats; `offsets` is the byte of the completion, in UTF-8, at which a token
     starts.
-    `truncated` marks completions without an end token. Prompts, completions and references are text, a row each;
+    `truncated` marks completions without an end token. Prompts, completions and references are text, a row each, where
+    a reference may be None;
     `timings` is seconds by name, such as `generation_s`, and `latencies` seconds by reward function.
 
     A pytree whose texts, sizes and timings are static, so that a jitted step can return one.
@@ -68,7 +69,7 @@ class Rollout:
     group_size: int | None = field(default=None, metadata=_static)
     prompts: Sequence[str] | None = field(default=None, metadata=_static)
     completions: Sequence[str] | None = field(default=None, metadata=_static)
-    references: Sequence[str] | None = field(default=None, metadata=_static)
+    references: Sequence[str | None] | None = field(default=None, metadata=_static)
     timings: Mapping[str, float] | None = field(default=None, metadata=_static)
     latencies: Mapping[str, float] | None = field(default=None, metadata=_static)
 

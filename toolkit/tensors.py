@@ -44,11 +44,13 @@ def tensor_statistics(
 
 
 def _present(tensors: Named) -> dict[str, Any]:
-    return {
-        name: tensor.detach()
-        for name, tensor in tensors.items()
-        if tensor is not None and tensor.is_floating_point() and tensor.numel()
-    }
+    own = {name: _own(tensor.detach()) for name, tensor in tensors.items() if tensor is not None}
+    return {name: tensor for name, tensor in own.items() if tensor.is_floating_point() and tensor.numel()}
+
+
+def _own(tensor: Any) -> Any:
+    """What this process has of a tensor that lies on several: a slice of the whole would make all of them take part."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _some(tensor: Any) -> Any:

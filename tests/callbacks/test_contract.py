@@ -1,12 +1,16 @@
 """What every callback must do, whatever it is for."""
 
+import gc
 import math
 import re
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -197,6 +201,23 @@ def test_no_callback_can_change_what_the_others_are_told(event: type) -> None:
     with pytest.raises(FrozenInstanceError):
         made.step = 7
     assert not hasattr(made, "__dict__")
+
+
+def test_rows_that_wait_keep_no_gradients_and_no_batch(callback: Callback, tmp_path: Path) -> None:
+    """However far behind the worker is, what was lent for a step is free when the step is over."""
+    behind, lent = threading.Event(), []
+    with observed(callback, MemorySink(), tmp_path) as observer:
+        observer.logger.log(0, lambda: {"waited": float(behind.wait(60))})
+        for step in range(1, 4):
+            given: dict[str, Any] = {"trees": {"gradients": {"w": jnp.ones(3)}}, "batch": {"return": jnp.ones(3)}}
+            lent += [weakref.ref(array) for array in jax.tree.leaves(given)]
+            observer.step(step, ROLLOUT, **given)
+            del given
+        gc.collect()
+        kept = sum(reference() is not None for reference in lent)
+        behind.set()
+    assert len(lent) == 6
+    assert kept == 0
 
 
 def test_it_can_be_closed_unused_and_twice(callback: Callback, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Norms and histograms layer by layer, of JAX and of torch, and how they reach the log."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+import torch.distributed.tensor
 from flax import linen, nnx
 
 from toolkit.callbacks.layers import LayersCallback
@@ -213,6 +215,19 @@ def test_a_tensor_with_a_nan_is_counted_and_halves_are_added_up_whole() -> None:
     assert_same({key: value for key, value in found.items() if "histogram" not in key}, expected.values())
     counts = [value.counts.sum() for key, value in sorted(found.items()) if isinstance(value, Histogram)]
     assert counts == [1.0, 300.0, 1.0]
+
+
+def test_of_a_sharded_tensor_there_is_the_own_share(tmp_path: Path) -> None:
+    """No process waits for another: one of them alone looks at the layers."""
+    tensor = torch.arange(30_000.0).reshape(300, 100)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        sharded = torch.distributed.tensor.distribute_tensor(tensor, mesh, [torch.distributed.tensor.Shard(0)])
+        found = tensor_statistics(parameters={"w": sharded}, histograms=True)()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_same(found, tensor_statistics(parameters={"w": tensor}, histograms=True)())
 
 
 def assert_same(found: dict[str, Value], expected: dict[str, Value]) -> None:

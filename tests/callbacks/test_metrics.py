@@ -102,6 +102,21 @@ def test_histograms_are_logged_when_they_are_due_too() -> None:
     assert all("rewards/correct/mean" in record.values for record in sink.records)
 
 
+def test_what_was_due_since_the_last_rollout_is_measured_of_the_next() -> None:
+    """Where a generation serves two steps, a family of every ten is not left out for ever; nor after a restart."""
+    settings, sink = load({"metrics": {"rewards": {"every": 10}, "histograms": {"every": 10}}}).metrics, MemorySink()
+    with Observer(Logger([sink]), [MetricsCallback(settings)]) as observer:
+        for step in [*range(1, 26), *range(1, 12)]:
+            given = rollout() if step % 2 else None
+            if step % 3:
+                observer.step(step, given, update=rollout())
+            else:
+                observer.ahead(step, given, update=rollout())
+                observer.step(step)
+    for key in ("mean", "histogram"):
+        assert [step for step, _ in sink.series(f"rewards/correct/{key}")] == [11, 21, 11]
+
+
 def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:
     """A function is called off the training thread, and gives the same row."""
     assert rows(lambda: rollout())[0]["rewards/correct/mean"] == rows(rollout())[0]["rewards/correct/mean"]
@@ -154,8 +169,9 @@ def test_an_update_that_was_measured_has_all_its_values() -> None:
     sink = MemorySink()
     with Logger([sink]) as logger, Observer(logger, [MetricsCallback(SETTINGS)]) as observer:
         observer.step(1, rollout(), update=measured)
+        observer.step(2, rollout())
         observer.step(3, rollout(), update=timed)
-    assert sink.series("policy/entropy_mc") == [(1, 2.0)]
+    assert sink.series("policy/entropy_mc") == [(1, 2.0), (2, 0.5)]
     assert sink.series("time/train_s") == [(3, 0.5)]
 
 

@@ -1,7 +1,9 @@
 """The observer: three lines in a loop, whatever goes wrong in them."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,17 @@ class Everything:
         if name not in HOOKS:
             raise AttributeError(name)
         return lambda event: self.seen.append(f"{name}({type(event).__name__})")
+
+
+class Waiting(Echo):
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    def generate(self, *arguments: Any, **named: Any) -> Any:
+        self.may.wait(60)
+        return super().generate(*arguments, **named)
 
 
 def observed(callbacks: Sequence[Callback], every: int = 2) -> tuple[Observer, MemorySink]:
@@ -150,6 +163,19 @@ def test_the_last_validation_is_waited_for_at_the_end() -> None:
         assert not observer.validate(7, Echo())
         assert observer.validate(7, Echo(), always=True)
     assert sink.series("heldout/echo/accuracy", "heldout") == [(7, 0.5)]
+
+
+def test_a_policy_that_was_refused_and_is_another_by_the_end_is_not_validated() -> None:
+    """As where the host loads its best weights when training ends."""
+    observer, sink = observed([], every=1)
+    going_on = Waiting()
+    with observer:
+        assert observer.validate(1, going_on)
+        assert not observer.validate(2, Echo(), always=True)
+        observer.step(2)
+        observer.forget_policy()
+        going_on.may.set()
+    assert sink.series("heldout/echo/accuracy", "heldout") == [(1, 0.5)]
 
 
 def test_a_snapshot_that_fails_is_no_error_of_the_loop(caplog: pytest.LogCaptureFixture) -> None:

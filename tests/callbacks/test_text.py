@@ -90,6 +90,12 @@ def test_a_completion_in_a_loop_is_counted(whole: TextMetrics) -> None:
     assert found["completions/repetition_fraction"] == 0.25
 
 
+def test_a_completion_without_a_reference_is_not_judged(whole: TextMetrics) -> None:
+    """The share of right answers is of the others."""
+    rollout = Rollout(completions=SOLVED.completions, references=["7", "7", None])
+    assert values(whole, rollout, TASK) == {"task/answer_correct": 0.5}
+
+
 def test_answers_are_judged_by_their_references(whole: TextMetrics) -> None:
     """By hand: one of three is right, one of two has a solution's steps, and 5 and 9 of 5 + 3 = 9 came from nowhere."""
     assert values(whole, SOLVED, TASK) == pytest.approx(

@@ -24,7 +24,7 @@ from tests.callbacks.tiny_trl import (
     sometimes,
     vowels,
 )
-from toolkit.callbacks import StepEvent
+from toolkit.callbacks import StepEvent, trl
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl import attach
 from toolkit.config import Config, load
@@ -34,7 +34,8 @@ from toolkit.sinks.jsonl import read
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in tiny_trl.WARNINGS]
 
-QUIET = [*SILENT, "sinks.tensorboard=false", "samples.every=1"]
+LAYERS = ["layers.every=1", "layers.histograms.every=1"]
+QUIET = [*SILENT, *LAYERS, "sinks.tensorboard=false", "samples.every=1"]
 
 
 class Run:
@@ -124,6 +125,14 @@ def test_training_is_bit_identical(watched: Run, alone: Run) -> None:
     ours, theirs = (run.trainer.model_wrapped.state_dict() for run in (watched, alone))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_layers_at_every_step(watched: Run) -> None:
+    """Gradients are as the trainer clipped them, to 1, and each layer has histograms."""
+    norms = {step: row["layers/total/gradient_norm"] for step, row in watched.rows.items()}
+    clipped = {step: min(norm, 1.0) for step, norm in logged(watched.trainer, "grad_norm").items()}
+    assert norms == pytest.approx(clipped, rel=1e-4)
+    assert all("layers/model.layers.0/gradient_histogram" in row for row in watched.rows.values())
 
 
 def test_logs_the_trainers_scalars(watched: Run) -> None:
@@ -255,6 +264,60 @@ def test_a_level_that_fails_costs_only_itself(tmp_path: Path, caplog: pytest.Log
         "not observed from now on: rewards and completions: _calculate_rewards is not what was expected: "
         "AttributeError: 'Weights' object has no attribute 'detach'. Training goes on"
     ]
+
+
+def untouchable(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no longer")
+
+
+def no_evaluation(trainer: Any, patch: pytest.MonkeyPatch) -> None:
+    """A model that cannot be run but for the training."""
+    forward = trainer.model.forward
+
+    def only_trained(*arguments: Any, **named: Any) -> Any:
+        if not trainer.model.training and named.get("use_cache") is False:
+            raise RuntimeError("only trained")
+        return forward(*arguments, **named)
+
+    patch.setattr(trainer.model, "forward", only_trained)
+
+
+def no_accelerator_state(trainer: Any, patch: pytest.MonkeyPatch) -> None:
+    """An accelerator that no longer says whether the last micro-batch is at hand."""
+
+    patch.setattr(type(trainer.accelerator), "sync_gradients", property(untouchable))
+
+
+def no_layers(trainer: Any, patch: pytest.MonkeyPatch) -> None:
+    """Parameters that cannot be reduced."""
+    patch.setattr(trl, "tensor_statistics", untouchable)
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        (no_evaluation, "drift of the policy: the initial policy cannot be run: RuntimeError: only trained"),
+        (no_accelerator_state, "a step before it ends: the trainer is not what was expected: RuntimeError"),
+        (no_layers, "norms of layers: they cannot be read: RuntimeError: no longer"),
+    ],
+)
+def test_what_a_host_no_longer_has_is_given_up_once(
+    change: Callable[[Any, pytest.MonkeyPatch], None],
+    level: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The training goes on to its end, and everything else is observed."""
+    trainer = tiny_trl.trainer(tmp_path / "host", [score], max_steps=2, eval_dataset=tiny_trl.prompts(2))
+    settings = [*SILENT, *LAYERS, "metrics.drift.every=1", "metrics.policy=true"]
+    toolkit.watch(trainer, "minimal", log_dir=tmp_path / "run", overrides=settings)
+    change(trainer, monkeypatch)
+    trainer.train()
+    rows = journal(tmp_path / "run")
+    assert [row["policy/entropy"] for row in rows.values()] == pytest.approx([*logged(trainer, "entropy").values()])
+    (said,) = [record.message for record in caplog.records if record.name == "toolkit"]
+    assert said.startswith(f"not observed from now on: {level}")
 
 
 def test_an_error_of_the_host_passes_through(tmp_path: Path) -> None:

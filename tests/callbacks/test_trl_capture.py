@@ -13,7 +13,7 @@ from toolkit.callbacks.naming import unique
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl import attach
 from toolkit.callbacks.trl_capture import Capture
-from toolkit.callbacks.trl_rollout import Scored, rewards_of_all, rollout_of, text, update_of
+from toolkit.callbacks.trl_rollout import Scored, references, rewards_of_all, rollout_of, text, update_of
 from toolkit.config import Config
 from toolkit.logger import Logger
 
@@ -193,6 +193,12 @@ def test_evaluation_is_not_captured() -> None:
 def test_names_are_unique(names: list[str], expected: tuple[str, ...]) -> None:
     """Every reward has a name of its own, and none is called `total`."""
     assert unique(names) == expected
+
+
+def test_a_row_without_a_reference_has_none() -> None:
+    """Not the word None, against which no answer could be right."""
+    assert references([{"answer": "4"}, {"answer": None}, {"answer": 5}]) == ["4", None, "5"]
+    assert references([{"prompt": "2 + 2"}]) is None
 
 
 def test_text_of_messages() -> None:

@@ -218,6 +218,25 @@ def test_generations_over_several_steps(tmp_path: Path) -> None:
     assert recorder.ahead == [1, 2, 3, 4]
 
 
+def test_rows_of_a_generation_over_several_steps_keep_their_order(tmp_path: Path) -> None:
+    """TRL shuffles the rows before it splits them over steps: what is measured is what it logs."""
+    trainer = tiny_trl.trainer(
+        tmp_path,
+        [score],
+        steps_per_generation=2,
+        num_iterations=2,
+        epsilon=0.01,
+    )
+    toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=TOKENS)
+    trainer.train()
+    rows = journal(tmp_path / "run")
+    equal(rows, "policy/entropy", logged(trainer, "entropy"))
+    equal(rows, "policy/clip_low", logged(trainer, "clip_ratio/low_mean"))
+    equal(rows, "policy/clip_high", logged(trainer, "clip_ratio/high_mean"))
+    assert rows[1]["rewards/total/mean"] == pytest.approx(logged(trainer, "reward")[1], abs=1e-5)
+    assert max(row["policy/clip_high"] + row["policy/clip_low"] for row in rows.values()) > 0
+
+
 def test_a_callback_of_ones_own(tmp_path: Path) -> None:
     """A callback that is given to the trainer and attached to it afterwards observes everything."""
     recorder = Recorder()
@@ -320,7 +339,7 @@ def test_of_the_checkpoints_that_were_asked_for_some_are_kept(tmp_path: Path) ->
     settings = [*QUIET, "checkpoints=true", "checkpoints.keep=2"]
     toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=settings, callbacks=[Often()])
     trainer.train()
-    kept = {3, 5, 6, 7}  # the last step is the trainer's own too, and so are 3 and 6
+    kept = {4, 5, *(3, 6, 7)}  # the trainer's own are every third and the last
     assert {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")} == kept
     index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
     assert {entry["step"] for entry in index["checkpoints"]} == kept
@@ -334,6 +353,50 @@ def test_a_limit_of_the_trainers_own(tmp_path: Path, caplog: pytest.LogCaptureFi
     index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
     assert [entry["step"] for entry in index["checkpoints"]] == [3, 4]
     assert sum("save_total_limit" in said for said in caplog.messages) == 1
+
+
+def test_a_run_that_ended_asks_nothing_of_a_later_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The trainer that was stopped can be trained on, unobserved, and that is said."""
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=4)
+    toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=QUIET, callbacks=[Wanting(save=9, stop=2)])
+    trainer.train()
+    assert trainer.state.global_step == 2
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert sum("call toolkit.watch before each" in said for said in caplog.messages) == 1
+
+
+def test_what_a_broken_off_training_was_asked_is_forgotten(tmp_path: Path) -> None:
+    """The next one of the same run goes on to its end."""
+
+    def broken(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        if trainer.state.global_step == 2 and not failed:
+            failed.append(True)
+            raise RuntimeError("no reward")
+        return score(completion_ids)
+
+    failed: list[bool] = []
+    trainer = tiny_trl.trainer(tmp_path, [broken], max_steps=4)
+    observer = toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=QUIET)
+    with pytest.raises(RuntimeError, match="no reward"):
+        trainer.train()
+    observer.asks.add(Stop("it fell"))
+    trainer.train()
+    assert trainer.state.global_step == 4
+
+
+@pytest.mark.parametrize(("passes", "a_generation", "steps"), [(1, 1, 1), (2, 1, 2), (1, 4, 2), (2, 4, 4)])
+def test_operations_of_a_generation_count_once(tmp_path: Path, passes: int, a_generation: int, steps: int) -> None:
+    """However many steps train on it."""
+    accumulated: dict[str, Any] = {
+        "gradient_accumulation_steps": min(a_generation, 2),
+        "steps_per_generation": a_generation,
+    }
+    trainer = tiny_trl.trainer(tmp_path, [score], num_iterations=passes, **accumulated)
+    observer = toolkit.watch(trainer, "minimal", tmp_path / "run", overrides=QUIET)
+    observer.close()
+    compute = observer.config.metrics.compute
+    assert (compute.passes, compute.steps) == (passes, steps)
 
 
 def test_layers_of_any_trainer(tmp_path: Path) -> None:

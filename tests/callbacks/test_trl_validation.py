@@ -55,8 +55,8 @@ def adapted() -> Any:
     return get_peft_model(model(), LoraConfig(target_modules=["q_proj", "v_proj"], r=4))
 
 
-def test_the_training_is_bit_identical_with_and_without(tmp_path: Path) -> None:
-    """Losses and weights; the first and the last policy are always validated, whatever is left out between."""
+def test_the_training_is_bit_identical_with_and_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Losses and weights, while a thread validates; the first and the last policy are always validated."""
     bare, nothing = trained(tmp_path / "without", None)
     validated, rows = trained(tmp_path / "with")
     assert losses(validated) == losses(bare)
@@ -66,6 +66,7 @@ def test_the_training_is_bit_identical_with_and_without(tmp_path: Path) -> None:
     assert steps(nothing) == []
     assert steps(rows)[0] == 0
     assert steps(rows)[-1] == 4
+    assert not any("waits for each validation" in message for message in caplog.messages)
 
 
 def test_a_row_says_what_was_validated_and_when(tmp_path: Path) -> None:
@@ -80,12 +81,15 @@ def test_a_row_says_what_was_validated_and_when(tmp_path: Path) -> None:
         assert values["heldout/sums/fingerprint"] == Text(HELDOUT.fingerprint)
 
 
-def test_an_adapter_is_validated_and_its_training_is_bit_identical(tmp_path: Path) -> None:
-    """The base is used by both."""
+def test_an_adapter_is_validated_and_its_training_is_bit_identical(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The base is used by both, the training and the thread."""
     bare, _ = trained(tmp_path / "without", None, adapted())
     validated, rows = trained(tmp_path / "with", HELDOUT, adapted())
     assert losses(validated) == losses(bare)
     assert steps(rows)[-1] == 4
+    assert not any("waits for each validation" in message for message in caplog.messages)
 
 
 def test_a_quantised_model_is_validated_while_the_training_waits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -107,19 +107,21 @@ class StartEvent:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEvent:
-    """What `step` is measured from is there already, while it goes on; its `StepEvent` brings the same two again."""
+    """What `step` is measured from is there already, while it goes on; its `StepEvent` brings the same three again."""
 
     step: int
     logger: Logger
     rollout: Source | None = None
     update: Source | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
     """One step of training, as it ends.
 
-    `rollout` is what was generated for the step, None where it reuses an older one. `update` has the token statistics
+    `rollout` is what was generated for the step, None where it reuses an older one, and `since` the last step before
+    that had one, None where it is not known. `update` has the token statistics
     of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars,
     and `timings` seconds by phase, beside those that the rollout has. `batch` is a batch of any other kind, by name,
     and `trees` the gradients, parameters and so on.
@@ -141,6 +143,11 @@ class StepEvent:
     overhead_fraction: float = 0.0
     callback_s: Mapping[str, float] = field(default_factory=dict)
     ask: Ask = nobody
+    since: int | None = None
+
+    def lean(self) -> StepEvent:
+        """Without what is only lent for the step: a row that waits for the worker would keep all of it in memory."""
+        return replace(self, rollout=None, update=None, values={}, batch=None, trees=None)
 
 
 @dataclass(frozen=True, slots=True)

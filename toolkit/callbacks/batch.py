@@ -49,11 +49,11 @@ class BatchCallback:
         sample = self._settings.enabled and self._settings.samples.due(event.step)
         if event.batch is None or not (aggregate or sample):
             return
-        batch_of = hold_all(dict(event.batch))
+        batch_of, lean = hold_all(dict(event.batch)), event.lean()
         if aggregate:
-            event.logger.log(event.step, lambda: self._aggregates(batch_of(), event.logger.complaints))
+            event.logger.log(event.step, lambda: self._aggregates(batch_of(), lean.logger.complaints))
         if sample:
-            event.logger.log(event.step, lambda: self._samples(batch_of(), event), stream="samples")
+            event.logger.log(event.step, lambda: self._samples(batch_of(), lean), stream="samples")
 
     def _aggregates(self, batch: Mapping[str, Any], complaints: Complaints) -> dict[str, Any]:
         wanted = {name: value for name, value in batch.items() if getattr(self._settings, kind(name))}
@@ -122,7 +122,7 @@ def _column(name: str, value: Any) -> np.ndarray:
     try:
         column = np.asarray(value)
         column = column if column.dtype == bool or column.dtype.kind in "US" else column.astype(np.float32)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise RolloutError(f"batch[{name!r}] is not an array of numbers: {error}") from error
     if column.ndim != 1 or column.dtype.kind not in "bf":
         raise RolloutError(

@@ -33,12 +33,12 @@ class CustomCallback:
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the rollout when it is due; the functions are called by the worker."""
         source = event.rollout
-        if self._functions and source and not source.measured and self._settings.due(event.step):
+        if self._functions and source and not source.measured and self._settings.due(event.step, event.since):
             self._log(source, event)
 
     def _log(self, source: Source, event: StepEvent) -> None:
-        rollouts_of = source.later()
-        event.logger.log(event.step, lambda: self._values(joined(rollouts_of()), event.logger.complaints))
+        rollouts_of, complaints = source.later(), event.logger.complaints
+        event.logger.log(event.step, lambda: self._values(joined(rollouts_of()), complaints))
 
     def _values(self, rollout: Rollout, complaints: Complaints) -> dict[str, Any]:
         values: dict[str, Any] = {}

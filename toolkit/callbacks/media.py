@@ -48,15 +48,16 @@ class MediaCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the step when it is due; the renderers are called by the worker."""
-        if not self._renderers or not self._settings.due(event.step):
+        if not self._renderers or not self._settings.due(event.step, event.since):
             return
         source = event.rollout
         rollouts_of = source.later() if source and not source.measured else None
         batch_of, values = hold_all(dict(event.batch or {})), unchanging(event.values)
+        step, complaints = event.step, event.logger.complaints
 
         def drawn() -> dict[str, Image | Video]:
             rollout = joined(rollouts_of()) if rollouts_of else None
-            return self._drawn(Scene(event.step, rollout, batch_of(), values), event.logger.complaints)
+            return self._drawn(Scene(step, rollout, batch_of(), values), complaints)
 
         event.logger.log(event.step, drawn, stream="samples")
 

@@ -66,8 +66,9 @@ class MergedMetricsCallback(MetricsCallback):
         gathered = source.whole
         if gathered is None:
             return super()._part(source, families, event)
-        own_of, whole_of, complaints = source.later(), gathered.later(), event.logger.complaints
-        return once(lambda: self._of_gathered(own_of(), whole_of(), families, event.step, complaints), complaints)
+        own_of, whole_of = source.later(), gathered.later()
+        step, complaints = event.step, event.logger.complaints
+        return once(lambda: self._of_gathered(own_of(), whole_of(), families, step, complaints), complaints)
 
     def _of_gathered(
         self,
@@ -115,7 +116,7 @@ class MergedMetricsCallback(MetricsCallback):
         if not contributions:
             return {}
         shares = [share for contribution in contributions for share in contribution]
-        values = self._due({**merged_values(shares, event.logger.complaints), **found.values}, event.step)
+        values = self._due({**merged_values(shares, event.logger.complaints), **found.values}, event)
         return {
             **row,
             **rates(values, event.step_s, {**event.timings, **found.timings}),

@@ -71,7 +71,7 @@ class MetricsCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
-        families = self._settings.due(event.step)
+        families = self._settings.due(event.step)  # of the step itself
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families:
             row |= {f"time/{phase}": seconds for phase, seconds in event.timings.items()}
@@ -80,26 +80,27 @@ class MetricsCallback:
         (of, parts), self._ahead = self._ahead, ((None, None), [])
         if of != (event.rollout, event.update):
             parts = self._parts(event)
-        event.logger.log(event.step, lambda: self._filled(row, parts, event))
+        lean = event.lean()
+        event.logger.log(event.step, lambda: self._filled(row, parts, lean))
 
     def _parts(self, event: RolloutEvent | StepEvent) -> list[_Part]:
         """What the worker calls for the row, with hold taken of the arrays."""
-        families = self._settings.due(event.step)
+        families = self._settings.due(event.step, event.since)
         of_rollout = families - _OF_UPDATE if event.update else families
         wanted = ((event.rollout, of_rollout), (event.update, families & (_OF_UPDATE | _OF_BOTH)))
         return [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
 
     def _part(self, source: Source, families: frozenset[str], event: RolloutEvent | StepEvent) -> _Part | None:
         """What the worker calls for this source; None where it cannot be read."""
-        complaints = event.logger.complaints
+        step, complaints = event.step, event.logger.complaints
         if measured := source.measured:
             return once(lambda: self._finished(measured), complaints)
         try:
             rollouts_of = source.later(_read(families))
         except Exception as error:  # whatever is wrong with the rollout, the host's own scalars are still logged
-            complaints.add(f"the metrics of step {event.step}", error)
+            complaints.add(f"the metrics of step {step}", error)
             return None
-        return once(lambda: self._measured(rollouts_of(), families, event.step, complaints), complaints)
+        return once(lambda: self._measured(rollouts_of(), families, step, complaints), complaints)
 
     def _finished(self, measured: Measurement | Statistics) -> Found:
         """The values of what the loop itself measured."""
@@ -122,12 +123,12 @@ class MetricsCallback:
         """The row with what each part gives."""
         for part in parts:
             found = part()
-            row |= rates(self._due(found.values, event.step), event.step_s, {**event.timings, **found.timings})
+            row |= rates(self._due(found.values, event), event.step_s, {**event.timings, **found.timings})
         return row
 
-    def _due(self, values: Mapping[str, Value], step: int) -> Mapping[str, Value]:
+    def _due(self, values: Mapping[str, Value], event: StepEvent) -> Mapping[str, Value]:
         """The values, without their histograms where those are not due: they are half of TensorBoard's work."""
-        if "histograms" in self._settings.due(step):
+        if "histograms" in self._settings.due(event.step, event.since):
             return values
         return {key: value for key, value in values.items() if type(value) is not Histogram}
 

@@ -74,6 +74,7 @@ class Observer:
         self._callback_s: defaultdict[str, float] = defaultdict(float)
         self._step: int | None = None
         self._ahead: RolloutEvent | None = None
+        self._last_rollout: int | None = None
         self._started: float | None = None
         self._last_step: float | None = None
         self._overhead_before = 0.0
@@ -95,7 +96,8 @@ class Observer:
         """
         with self._costed(step):
             try:
-                self._ahead = RolloutEvent(int(step), self.logger, self._source(rollout), self._source(update))
+                sources = self._source(rollout), self._source(update)
+                self._ahead = RolloutEvent(int(step), self.logger, *sources, self._since(int(step), rollout))
             except Exception as error:  # as in `step`
                 self.logger.complaints.add(f"step {step!r}", error)
                 return
@@ -181,6 +183,21 @@ class Observer:
         self._wanted.checkpoint_done()
         self.asks.checkpoint_done()
 
+    def forget_asks(self) -> None:
+        """What was asked is wanted no longer: the training that it was asked of is over."""
+        self._wanted.clear()
+        self.asks.clear()
+
+    def forget_policy(self) -> None:
+        """The policy that waits for its validation is another one by now."""
+        if self._validation is not None:
+            self._validation.forget_policy()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._closed is not None
+
     def close(self) -> None:
         """Finish the last validation, write everything and close the sinks. Idempotent."""
         if self._closed is not None:
@@ -230,10 +247,15 @@ class Observer:
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.step != self._step:
             ahead = RolloutEvent(self._step, self.logger)
+        rollout_of = ahead.rollout if rollout is None else self._source(rollout)
+        since = self._since(self._step, rollout_of)
+        if rollout_of is not None:
+            self._last_rollout = self._step
         return StepEvent(
             step=self._step,
             logger=self.logger,
-            rollout=ahead.rollout if rollout is None else self._source(rollout),
+            rollout=rollout_of,
+            since=since,
             update=ahead.update if update is None else self._source(update),
             values=values,
             timings=unchanging(timings),
@@ -245,6 +267,11 @@ class Observer:
             callback_s=MappingProxyType(self._callback_s),
             ask=self._ask,
         )
+
+    def _since(self, step: int, rollout: object) -> int | None:
+        """The last step before this one that had a rollout, for a step that has one too."""
+        last = self._last_rollout
+        return last if rollout is not None and last is not None and last < step else None
 
     def _source(self, given: Given | None) -> Source | None:
         return None if given is None else self._guarded("a rollout", Source, given)

@@ -26,9 +26,9 @@ class SamplesCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Queue the table when it is due; it is put together on the worker thread."""
-        if event.rollout and not event.rollout.measured and self._settings.due(event.step):
-            parts_of = event.rollout.later(("rewards", "advantages"))
-            event.logger.log(event.step, lambda: self._row(joined(parts_of()), event.step), stream="samples")
+        if event.rollout and not event.rollout.measured and self._settings.due(event.step, event.since):
+            parts_of, step = event.rollout.later(("rewards", "advantages")), event.step
+            event.logger.log(step, lambda: self._row(joined(parts_of()), step), stream="samples")
 
     def _row(self, rollout: Rollout, step: int) -> dict[str, Table]:
         if rollout.completions is None or not rollout.rewards:
@@ -48,8 +48,10 @@ class SamplesCallback:
         }
         return Table(tuple(columns), list(zip(*columns.values(), strict=True)))
 
-    def _cut(self, text: str) -> str:
+    def _cut(self, text: str | None) -> str | None:
         """The text without its middle, where it is too long: answers stand at the end."""
+        if text is None:
+            return None
         most = self._settings.max_characters
         if len(text) <= most:
             return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, isnan
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ TEXT_NEEDS = {
     "task": ("completions", "references|prompts", "group_ids?"),
 }
 """The fields that each family reads, as in `toolkit.families.NEEDS`."""
+
+_Text = TypeVar("_Text")
 
 _SHARES = {
     "completions/distinct_1": "distinct_1",
@@ -101,7 +103,7 @@ def group_of_each(rollout: Rollout) -> np.ndarray | None:
     return None
 
 
-def _taken(column: Sequence[str] | None, rows: Sequence[int]) -> list[str] | None:
+def _taken(column: Sequence[_Text] | None, rows: Sequence[int]) -> list[_Text] | None:
     return None if column is None else [column[row] for row in rows]
 
 

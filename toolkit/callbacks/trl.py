@@ -82,6 +82,7 @@ class TRLCallback(TrainerCallback):
         self._measuring_ahead = Level("a step before it ends")
         self._trees: Callable[[], Mapping[str, Value]] | None = None
         self._saves_for_us = False
+        self._trained = False
 
     def attach(self, trainer: Trainer) -> None:
         """Observe what passes through this trainer too, until its training ends, and validate on held-out data."""
@@ -107,6 +108,11 @@ class TRLCallback(TrainerCallback):
         """Begin the run: forget what an earlier, broken-off training left, take the initial policy's logprobs."""
         if state.is_world_process_zero:
             self._observer.start(state.global_step, state.max_steps)
+        if self._observer.closed:
+            _log.warning("not observed: this run ended with an earlier training; call toolkit.watch before each")
+        if self._trained:  # what an earlier training was asked, which broke off
+            self._observer.forget_asks()
+        self._trained = True
         self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
         if args.save_total_limit and self._config.checkpoints.enabled and not args.load_best_model_at_end:
             _log.warning(
@@ -145,7 +151,7 @@ class TRLCallback(TrainerCallback):
         trees, self._trees = self._trees, None
         self._observer.step(state.global_step, rollout, update=update, timings=timings, trees=trees)
         self._log_drift(state.global_step)
-        if self._observer.agrees:  # of several processes all must know
+        if self._observer.agrees and not self._observer.closed:  # of several processes all must know
             asked = self._observer.asks.checkpoint is not None
             # The best by the trainer's own metric may be any of its checkpoints.
             self._saves_for_us = asked and not (control.should_save or args.load_best_model_at_end)
@@ -219,6 +225,9 @@ class TRLCallback(TrainerCallback):
         directory = self._observer.log_dir
         if not self._config.metrics.drift.enabled or directory is None or trainer.args.beta or sharded:
             return None
+        if trainer.eval_dataset is None:
+            _log.info("policy/kl_init_* are not measured: the trainer has no eval_dataset to run the policy on")
+            return None
         return Drift(trainer, self._config.metrics.drift, directory)
 
 
@@ -272,7 +281,9 @@ def _with_size(config: Config, trainer: Trainer) -> Config:
     model: Any = getattr(trainer, "model", None)
     parameters = sum(weight.numel() for weight in model.parameters()) if model is not None else None
     passes = getattr(trainer.args, "num_iterations", 1)
-    known = compute.model_copy(update={"parameters": parameters or None, "passes": passes})
+    batches = getattr(trainer.args, "steps_per_generation", None) or 1
+    steps = max(1, passes * batches // getattr(trainer.args, "gradient_accumulation_steps", 1))
+    known = compute.model_copy(update={"parameters": parameters or None, "passes": passes, "steps": steps})
     return config.model_copy(update={"metrics": config.metrics.model_copy(update={"compute": known})})
 
 

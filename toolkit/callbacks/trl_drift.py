@@ -138,4 +138,4 @@ def _text(tokenizer: Any, row: Mapping[str, Any]) -> str:
     prompt = row["prompt"]
     if not isinstance(prompt, str) and tokenizer.chat_template:
         prompt = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    return " ".join([text(prompt), *(references([row]) or ())])
+    return " ".join([text(prompt), *filter(None, references([row]) or ())])

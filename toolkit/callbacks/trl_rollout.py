@@ -29,7 +29,7 @@ class Scored:
     group_size: int
     prompts: Sequence[Any]
     completions: Sequence[Any]
-    references: Sequence[str] | None
+    references: Sequence[str | None] | None
     ids: Sequence[Sequence[int]]
     ends: frozenset[int]
     process: int = 0
@@ -43,10 +43,10 @@ class Scored:
 Seconds: TypeAlias = Mapping[str, float]
 
 
-def references(rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The reference of each row of a dataset; None where it has none."""
+def references(rows: Sequence[Mapping[str, Any]]) -> list[str | None] | None:
+    """The reference of each row of a dataset; None where it has none, and for a row without one."""
     column = reference_column(rows[0])
-    return [str(row[column]) for row in rows] if column else None
+    return [None if row[column] is None else str(row[column]) for row in rows] if column else None
 
 
 def rollout_of(
@@ -99,7 +99,7 @@ def _rewards(parts: Sequence[Any], last: Scored) -> dict[str, Any]:
 
 
 def _texts(scored: Sequence[Scored]) -> dict[str, Any]:
-    texts = {
+    texts: dict[str, Any] = {
         "prompts": [text(prompt) for generation in scored for prompt in generation.prompts],
         "completions": [text(completion) for generation in scored for completion in generation.completions],
     }

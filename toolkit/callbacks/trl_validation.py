@@ -50,7 +50,9 @@ class TRLValidation(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Validate the last policy, where that it is the last was said after this callback had its turn."""
-        if not args.load_best_model_at_end:  # that is another one by now
+        if args.load_best_model_at_end:
+            self.observer.forget_policy()  # the model has other weights by now
+        else:
             self._validate(state.global_step, last=True)
 
     def _validate(self, step: int, last: bool = False) -> None:

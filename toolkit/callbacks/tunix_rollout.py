@@ -59,7 +59,7 @@ def _texts(generation: Generation, group_size: int) -> Rollout:
         group_size=group_size,
         prompts=[str(prompt) for prompt in generation.prompts],
         completions=[str(completion) for completion in generation.completions],
-        references=None if references is None else [str(reference) for reference in references],
+        references=None if references is None else [each if each is None else str(each) for each in references],
         latencies=generation.latencies,
         timings={name: value for name, value in seconds.items() if value},
     )

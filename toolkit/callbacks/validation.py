@@ -46,7 +46,11 @@ class ValidationCallback:
         """Keep the step."""
         self._step = event.step
         if self._refused is not None and self._refused[0] < event.step:
-            self._refused = None  # it has been trained on, and no copy was taken
+            self.forget_policy()  # it has been trained on
+
+    def forget_policy(self) -> None:
+        """Let go of a policy that was refused: no copy was taken of it."""
+        self._refused = None
 
     def poll(self) -> Report | None:
         """The next finished report, if there is one; never waits."""

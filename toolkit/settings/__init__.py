@@ -29,10 +29,18 @@ class Switch(Section):
 
 
 class Scheduled(Switch):
-    """A part that has its turn at step 0 and at every multiple of `every` steps."""
+    """A part that has its turn at step 0 and at every multiple of `every` steps.
+
+    What needs completions, where a step reuses those of an earlier one, has it at the next step that has new ones.
+    """
 
     every: PositiveInt
 
-    def due(self, step: int) -> bool:
-        """Whether it is switched on and has its turn at `step`."""
-        return self.enabled and step % self.every == 0
+    def due(self, step: int, since: int | None = None) -> bool:
+        """Whether it is switched on and has its turn at `step`, or has had one after `since`."""
+        return self.enabled and has_turn(self.every, step, since)
+
+
+def has_turn(every: int, step: int, since: int | None = None) -> bool:
+    """Whether `step` is a multiple of `every`, or one lies between it and the step `since`, which had its turn."""
+    return step % every == 0 if since is None else step // every > since // every

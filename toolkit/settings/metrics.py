@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from toolkit.settings import Scheduled, Seconds, Section, Share
+from toolkit.settings import Scheduled, Seconds, Section, Share, has_turn
 
 
 class Family(Scheduled):
@@ -83,13 +83,15 @@ class TaskFamily(SampledFamily):
 class ComputeFamily(Family):
     """`compute/`: what the model's size and the devices' speed are needed for.
 
-    `parameters` is the number of parameters of the policy, and each generated token is trained on `passes` times.
+    `parameters` is the number of parameters of the policy, and each generated token is trained on `passes` times, which
+    takes `steps` steps.
     `peak_flops` is the peak of one device in FLOP/s, by default that of a device we know; `devices` how many of them,
     by default those that are there.
     """
 
     parameters: PositiveInt | None = None
     passes: PositiveInt = 1
+    steps: PositiveInt = 1
     peak_flops: PositiveFloat | None = None
     devices: PositiveInt | None = None
 
@@ -132,9 +134,9 @@ class Metrics(Section):
     observer: Family = Family(every=10)
     success: Success = Success()
 
-    def due(self, step: int) -> frozenset[str]:
-        """The families that are switched on and due at `step`."""
-        return frozenset(name for name, every in self._periods if step % every == 0)
+    def due(self, step: int, since: int | None = None) -> frozenset[str]:
+        """The families that are switched on and due at `step`, or were after the step `since`."""
+        return frozenset(name for name, every in self._periods if has_turn(every, step, since))
 
     @cached_property
     def _periods(self) -> tuple[tuple[str, int], ...]:

@@ -34,7 +34,7 @@ class Request:
 
     completions: Sequence[str]
     prompts: Sequence[str] | None = None
-    references: Sequence[str] | None = None
+    references: Sequence[str | None] | None = None
     groups: Sequence[int] | None = None
     families: Collection[str] = ("text", "task")
     reasoning_tag: str = "reasoning"
