@@ -38,15 +38,23 @@ def numbers(run: Path, *families: str) -> dict[int, dict[str, float]]:
     return found
 
 
-def live(run: Path, every: int = 1) -> None:
-    """A run of two steps that is observed, with all its completions as samples."""
-    overrides = [*QUIET, f"samples={{every: {every}, rows: 100, max_characters: 10000}}"]
+def live(run: Path, rows: int = 100, max_characters: int = 10_000, weights: dict[str, float] | None = None) -> None:
+    """A run of two steps that is observed, with all its completions as samples unless less is asked for."""
+    overrides = [*QUIET, f"samples={{every: 1, rows: {rows}, max_characters: {max_characters}}}"]
     with toolkit.observe("grpo", run, overrides=overrides) as observer:
         for step in range(2):
             rewards: Any = {name: [row[name] for row in ROWS] for name in ("correct", "short")}
             texts: Any = {f"{name}s": [str(row[name]) for row in ROWS] for name in ("prompt", "completion")}
             advantages = np.array([1.0, -1.0, -1.0, 1.0], np.float32) * (step + 1)
-            observer.step(step, Rollout(rewards=rewards, group_size=2, advantages=advantages, **texts))
+            rollout = Rollout(rewards=rewards, weights=weights, group_size=2, advantages=advantages, **texts)
+            observer.step(step, rollout)
+
+
+def mapping(tmp_path: Path, text: str) -> Path:
+    """A YAML file for `--fields`."""
+    path = tmp_path / "fields.yaml"
+    path.write_text(text)
+    return path
 
 
 def recorded(tmp_path: Path, rows: list[dict[str, Any]], name: str = "1.jsonl") -> Path:
@@ -62,22 +70,30 @@ FAMILIES = ("rewards/", "groups/", "advantages/", "completions/", "format/")
 
 def test_our_own_samples_give_what_was_logged_live(tmp_path: Path) -> None:
     """Where all rows were kept, every value of rewards, groups, advantages and format is the same number."""
-    live(tmp_path / "live")
-    assert replay(tmp_path / "live", tmp_path / "again", overrides=QUIET) == 2
+    live(tmp_path / "live", weights={"correct": 2.0, "short": 0.5})
+    fields = mapping(tmp_path, "weights: {correct: 2.0, short: 0.5}")
+    assert replay(tmp_path / "live", tmp_path / "again", fields=fields, overrides=QUIET) == 2
     ours, theirs = (numbers(tmp_path / run, *FAMILIES) for run in ("again", "live"))
     assert ours.keys() == theirs.keys()
     for step, row in theirs.items():
         assert ours[step] == pytest.approx(row, abs=1e-6)
     assert len(theirs[0]) > 60
+    assert theirs[0]["rewards/total/max"] == 2.25
+
+
+def watched(tmp_path: Path, **settings: Any) -> None:
+    """A training of TRL's in `host` that writes its completions and is observed in `live`."""
+    trainer = tiny_trl.trainer(tmp_path / "host", [vowels, sometimes], log_completions=True, **settings)
+    toolkit.watch(trainer, "grpo", tmp_path / "live", overrides=QUIET)
+    trainer.train()
 
 
 @pytest.mark.filterwarnings(*tiny_trl.WARNINGS)
 def test_what_trl_recorded_gives_what_was_logged_live(tmp_path: Path) -> None:
     """Of a watched training of TRL's, its completions_*.parquet give the rewards, groups, advantages and format."""
-    trainer = tiny_trl.trainer(tmp_path / "host", [vowels, sometimes], max_steps=2, log_completions=True)
-    toolkit.watch(trainer, "grpo", tmp_path / "live", overrides=QUIET)
-    trainer.train()
-    assert replay(tmp_path / "host" / "completions", tmp_path / "again", overrides=QUIET) == 2
+    watched(tmp_path, max_steps=2, reward_weights=[2.0, 0.5])
+    fields = mapping(tmp_path, "weights: {vowels: 2.0, sometimes: 0.5}")
+    assert replay(tmp_path / "host" / "completions", tmp_path / "again", fields=fields, overrides=QUIET) == 2
     families = ("rewards/", "groups/", "advantages/", "format/")
     ours, theirs = (numbers(tmp_path / run, *families) for run in ("again", "live"))
     for step, row in ours.items():
@@ -112,20 +128,20 @@ def trace(row: dict[str, Any], tokens: int) -> dict[str, Any]:
         "nodes": [{"message": message, "mask": mask} for message, mask in zip(said, masks, strict=True)],
         "rewards": {
             "correct": {"score": row["correct"], "weight": 2.0},
-            "short": row["short"] and {"score": row["short"]},
+            "short": row["short"] and {"score": row["short"], "weight": 4.0},
         },
     }
 
 
 def test_traces_of_prime_rl(tmp_path: Path) -> None:
     """The step is in the path; rewards have weights and may be null, and the sampled tokens give the lengths."""
-    rows = [trace(row, tokens) for tokens, row in enumerate(ROWS, 1)]
+    rows = [trace(row, tokens) for tokens, row in enumerate([*ROWS[1:], ROWS[0]], 1)]
     recorded(tmp_path / "prime" / "step_7", rows, "traces.jsonl")
     replay(tmp_path / "prime", tmp_path / "run", overrides=QUIET)
     found = numbers(tmp_path / "run", *FAMILIES)[7]
     assert found["rewards/correct/mean"] == 0.5
     assert found["rewards/short/coverage"] == 0.75
-    assert found["rewards/total/max"] == 2.5
+    assert found["rewards/total/mean"] == 2.5
     assert found["completions/length_mean"] == 2.5
     assert found["format/answer_present"] == 0.75
 
@@ -136,8 +152,7 @@ def test_fields_are_named_in_yaml(tmp_path: Path) -> None:
         {"n": 3, "ask": f"{number} {row['prompt']}", "out": {"text": row["completion"]}, "r": {"a": row["correct"]}}
         for number, row in enumerate(ROWS)
     ]
-    fields = tmp_path / "fields.yaml"
-    fields.write_text("{step: n, prompt: ask, completion: out.text, rewards: [r.a], group_size: 2}")
+    fields = mapping(tmp_path, "{step: n, prompt: ask, completion: out.text, rewards: [r.a], group_size: 2}")
     replay(recorded(tmp_path, rows), tmp_path / "run", Format.TRL, fields, overrides=QUIET)
     found = numbers(tmp_path / "run", *FAMILIES)[3]
     assert found["rewards/a/mean"] == 0.5
@@ -181,9 +196,12 @@ def test_wrong_places_are_named(tmp_path: Path) -> None:
     live(tmp_path / "live")
     with pytest.raises(ConfigError, match="has a run already: give another --log-dir"):
         replay(tmp_path / "live", tmp_path / "live")
-    (tmp_path / "fields.yaml").write_text("promt: input")
     with pytest.raises(ConfigError, match=r"fields\.yaml: expected names of fields \(step, prompt, completion"):
-        replay(tmp_path / "live", tmp_path / "run", fields=tmp_path / "fields.yaml")
+        replay(tmp_path / "live", tmp_path / "run", fields=mapping(tmp_path, "promt: input"))
+    with pytest.raises(
+        ConfigError, match="step 0, row 1: weights are of corect, but the rewards are correct, short: see"
+    ):
+        replay(tmp_path / "live", tmp_path / "run", fields=mapping(tmp_path, "weights: {corect: 2.0}"))
 
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:

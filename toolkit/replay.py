@@ -96,7 +96,7 @@ def _rollout(rows: Sequence[Row], fields: Fields) -> Rollout:
             raise ConfigError(f"{row.where}: rewards are {has}, but those of {first.where} are {wanted}")
     return Rollout(
         rewards={name: [row.rewards[name] for row in rows] for name in first.rewards},
-        weights=first.weights or None,
+        weights={name: weight for row in rows for name, weight in row.weights.items()},
         prompts=[row.prompt for row in rows],
         completions=[row.completion for row in rows],
         references=_all([row.reference for row in rows]),
