@@ -103,6 +103,38 @@ def test_what_trl_recorded_gives_what_was_logged_live(tmp_path: Path) -> None:
     assert len(ours[1]) > 60
 
 
+@pytest.mark.filterwarnings(*tiny_trl.WARNINGS)
+def test_a_generation_that_trl_trains_on_twice_is_one_step(tmp_path: Path) -> None:
+    """With two updates a generation, its files repeat it; replayed is the step at which it was new, as live."""
+    watched(tmp_path, max_steps=4, num_iterations=2)
+    assert replay(tmp_path / "host" / "completions", tmp_path / "again", overrides=QUIET) == 2
+    families = ("rewards/", "groups/", "advantages/", "format/")
+    ours, theirs = (numbers(tmp_path / run, *families) for run in ("again", "live"))
+    assert list(ours) == [1, 3]
+    assert [step for step, row in theirs.items() if "rewards/total/mean" in row] == [1, 3]
+    for step, row in ours.items():
+        assert row == pytest.approx({key: theirs[step][key] for key in row}, abs=1e-5)
+
+
+@pytest.mark.filterwarnings(*tiny_trl.WARNINGS)
+def test_completions_of_an_evaluation_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a checkpoint tells of evaluations, the files they wrote over are no steps; without it that is said."""
+    evaluation = {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True, "per_device_eval_batch_size": 8}
+    watched(tmp_path, max_steps=4, save_strategy="steps", save_steps=4, **evaluation)
+    completions = tmp_path / "host" / "completions"
+    assert len(list(completions.iterdir())) == 5
+    replay(completions, tmp_path / "again", overrides=QUIET)
+    ours, theirs = (numbers(tmp_path / run, "groups/", "advantages/") for run in ("again", "live"))
+    assert list(ours) == [1, 3]
+    for step, row in ours.items():
+        assert row == pytest.approx({key: theirs[step][key] for key in row}, abs=1e-5)
+    assert "left out 3 files that hold completions of an evaluation" in caplog.text
+    assert "tells of evaluations" not in caplog.text
+    (tmp_path / "host" / "checkpoint-4").rename(tmp_path / "elsewhere")
+    assert replay(completions, tmp_path / "unknown", overrides=QUIET) == 4
+    assert "no ../checkpoint-*/trainer_state.json tells of evaluations after step 0: if" in caplog.text
+
+
 def test_rollouts_of_verl(tmp_path: Path) -> None:
     """A file a step, in the order of their numbers, with `score` as the reward and the prompt as the group."""
     for step in (2, 10):

@@ -15,6 +15,7 @@ from toolkit import backends, build
 from toolkit.config import load
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.options import Overrides
+from toolkit.recorded_trl import training_rows
 from toolkit.recording import Fields, Row, fields_of, files_of, kind_of, rows_of
 from toolkit.rollout import Rollout
 
@@ -71,7 +72,7 @@ def replay(
     files = files_of(path)
     chosen = kind_of(files[0]) if kind is Format.AUTO else kind.value
     known = fields_of(chosen, fields)
-    rows = chain.from_iterable(rows_of(file, chosen, known) for file in files)
+    rows = _rows(files, chosen, known)
     own = ["metrics.histograms.every=1", *(f"metrics.{family}.enabled=false" for family in _NOT_OF_THE_RUN)]
     count = 0
     with build.observer(load(config, [*own, *overrides]), log_dir) as observer:
@@ -80,6 +81,12 @@ def replay(
             if count % _BURST == 0:  # the queue is bounded, and nothing here has to go on without waiting
                 observer.logger.flush()
     return count
+
+
+def _rows(files: Sequence[Path], kind: str, fields: Fields) -> Iterator[Row]:
+    if files[0].match("completions_*.parquet"):
+        return training_rows(files, fields)
+    return chain.from_iterable(rows_of(file, kind, fields) for file in files)
 
 
 def rollouts(rows: Iterator[Row], fields: Fields) -> Iterator[tuple[int, Rollout]]:
