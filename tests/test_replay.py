@@ -81,6 +81,40 @@ def test_our_own_samples_give_what_was_logged_live(tmp_path: Path) -> None:
     assert theirs[0]["rewards/total/max"] == 2.25
 
 
+def test_of_chosen_samples_groups_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where as many rows were kept as may be, that is said once, and groups come back only by an override."""
+    live(tmp_path / "live", rows=2)
+    assert "groups/mean" in journal(tmp_path / "live")[0]
+    replay(tmp_path / "live", tmp_path / "again", overrides=QUIET)
+    assert caplog.text.count("its 2 completions of a step may be chosen ones") == 1
+    found = journal(tmp_path / "again")[0]
+    assert {"rewards/correct/mean", "format/answer_present"} <= found.keys()
+    assert not [key for key in found if key.startswith(("groups/", "completions/"))]
+    replay(tmp_path / "live", tmp_path / "all", overrides=[*QUIET, "metrics.groups=true"])
+    assert "groups/mean" in journal(tmp_path / "all")[0]
+
+
+def test_samples_without_their_configuration_may_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A journal that was taken out of its run does not say whether it has all rows, so groups are left out."""
+    live(tmp_path / "live")
+    (tmp_path / "live" / "config.yaml").unlink()
+    replay(tmp_path / "live", tmp_path / "again", overrides=QUIET)
+    assert "Left out unless an override switches it on: groups, text" in caplog.text
+    assert "groups/mean" not in journal(tmp_path / "again")[0]
+
+
+def test_of_cut_samples_what_reads_texts_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Completions without their middle give no format; rewards and groups are those of the live run."""
+    live(tmp_path / "live", max_characters=10)
+    assert journal(tmp_path / "live")[0]["format/answer_present"] == 0.75
+    replay(tmp_path / "live", tmp_path / "again", overrides=QUIET)
+    assert "the completion was cut. Left out unless an override switches it on: format, task, text" in caplog.text
+    ours, theirs = (numbers(tmp_path / run, *FAMILIES) for run in ("again", "live"))
+    assert not [key for key in ours[0] if key.startswith("format/")]
+    assert ours[0] == pytest.approx({key: theirs[0][key] for key in ours[0]}, abs=1e-6)
+    assert "groups/mean" in ours[0]
+
+
 def watched(tmp_path: Path, **settings: Any) -> None:
     """A training of TRL's in `host` that writes its completions and is observed in `live`."""
     trainer = tiny_trl.trainer(tmp_path / "host", [vowels, sometimes], log_completions=True, **settings)
@@ -133,6 +167,11 @@ def test_completions_of_an_evaluation_are_left_out(tmp_path: Path, caplog: pytes
     (tmp_path / "host" / "checkpoint-4").rename(tmp_path / "elsewhere")
     assert replay(completions, tmp_path / "unknown", overrides=QUIET) == 4
     assert "no ../checkpoint-*/trainer_state.json tells of evaluations after step 0: if" in caplog.text
+    recorded(tmp_path, [], "host/checkpoint-5/trainer_state.json")
+    with pytest.raises(
+        ConfigError, match=r"trainer_state\.json: expected the state of a trainer: .*Move this checkpoint"
+    ):
+        replay(completions, tmp_path / "broken", overrides=QUIET)
 
 
 def test_rollouts_of_verl(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from toolkit import backends, build
 from toolkit.config import load
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.options import Overrides
+from toolkit.recorded_samples import wrong_families
 from toolkit.recorded_trl import training_rows
 from toolkit.recording import Fields, Row, fields_of, files_of, kind_of, rows_of
 from toolkit.rollout import Rollout
@@ -73,9 +74,10 @@ def replay(
     chosen = kind_of(files[0]) if kind is Format.AUTO else kind.value
     known = fields_of(chosen, fields)
     rows = _rows(files, chosen, known)
-    own = ["metrics.histograms.every=1", *(f"metrics.{family}.enabled=false" for family in _NOT_OF_THE_RUN)]
+    wrong = wrong_families(files, known) if chosen == "samples" else ()
+    off = [f"metrics.{family}.enabled=false" for family in (*_NOT_OF_THE_RUN, *wrong)]
     count = 0
-    with build.observer(load(config, [*own, *overrides]), log_dir) as observer:
+    with build.observer(load(config, ["metrics.histograms.every=1", *off, *overrides]), log_dir) as observer:
         for count, (step, rollout) in enumerate(rollouts(rows, known), 1):
             observer.step(step, rollout)
             if count % _BURST == 0:  # the queue is bounded, and nothing here has to go on without waiting
