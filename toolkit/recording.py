@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import PositiveInt, ValidationError
+from pydantic import Field, FiniteFloat, PositiveInt, ValidationError
 
 from toolkit.errors import ConfigError
 from toolkit.history import History
@@ -26,9 +26,10 @@ class Fields(Section):
     """Where in a row something stands: the name of a column, or `outer.inner`.
 
     `rewards` is one or several: of numbers, or of a mapping from names to numbers, or to `{score, weight}`; empty for
-    every column of numbers that is nothing else. `step` may be missing where it is in the path, as `step_10`. `length`
-    is a number of tokens, or the tokens. The rows of a step that share `group` are a group, without it those of one
-    prompt; `group_size` is for groups in consecutive rows.
+    every column of numbers that is nothing else. `weights` are by the names of the rewards, 1 where neither they nor
+    the row say one. `step` may be missing where it is in the path, as `step_10`. `length` is a number of tokens, or the
+    tokens. The rows of a step that share `group` are a group, without it those of one prompt; `group_size` is for
+    groups in consecutive rows.
     """
 
     step: str = "step"
@@ -36,6 +37,7 @@ class Fields(Section):
     completion: str = "completion"
     reference: str | None = None
     rewards: tuple[str, ...] = ()
+    weights: dict[str, FiniteFloat] = Field(default_factory=dict)
     advantage: str | None = None
     length: str | None = None
     group: str | None = None
@@ -163,11 +165,14 @@ def _rewards(where: str, row: Mapping[str, Any], fields: Fields) -> tuple[dict[s
                 weights[name] = float(given.get("weight", 1.0))
             score = given.get("score") if isinstance(given, Mapping) else given
             rewards[name] = _number(where, f"{path}.{name}" if named is value else path, score)
-    return rewards, weights
+    if unknown := sorted(fields.weights.keys() - rewards.keys()):
+        known = ", ".join(rewards) or "none"
+        raise ConfigError(f"{where}: weights are of {', '.join(unknown)}, but the rewards are {known}: see --fields")
+    return rewards, {**weights, **fields.weights}
 
 
 def _other_numbers(row: Mapping[str, Any], fields: Fields) -> list[str]:
-    known = set(fields.model_dump(exclude={"rewards", "group_size"}).values())
+    known = set(fields.model_dump(exclude={"rewards", "weights", "group_size"}).values())
     return [name for name, value in row.items() if name not in known and (value is None or _is_number(value))]
 
 

@@ -15,6 +15,8 @@ from toolkit import backends, build
 from toolkit.config import load
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.options import Overrides
+from toolkit.recorded_samples import wrong_families
+from toolkit.recorded_trl import training_rows
 from toolkit.recording import Fields, Row, fields_of, files_of, kind_of, rows_of
 from toolkit.rollout import Rollout
 
@@ -71,15 +73,22 @@ def replay(
     files = files_of(path)
     chosen = kind_of(files[0]) if kind is Format.AUTO else kind.value
     known = fields_of(chosen, fields)
-    rows = chain.from_iterable(rows_of(file, chosen, known) for file in files)
-    own = ["metrics.histograms.every=1", *(f"metrics.{family}.enabled=false" for family in _NOT_OF_THE_RUN)]
+    rows = _rows(files, chosen, known)
+    wrong = wrong_families(files, known) if chosen == "samples" else ()
+    off = [f"metrics.{family}.enabled=false" for family in (*_NOT_OF_THE_RUN, *wrong)]
     count = 0
-    with build.observer(load(config, [*own, *overrides]), log_dir) as observer:
+    with build.observer(load(config, ["metrics.histograms.every=1", *off, *overrides]), log_dir) as observer:
         for count, (step, rollout) in enumerate(rollouts(rows, known), 1):
             observer.step(step, rollout)
             if count % _BURST == 0:  # the queue is bounded, and nothing here has to go on without waiting
                 observer.logger.flush()
     return count
+
+
+def _rows(files: Sequence[Path], kind: str, fields: Fields) -> Iterator[Row]:
+    if files[0].match("completions_*.parquet"):
+        return training_rows(files, fields)
+    return chain.from_iterable(rows_of(file, kind, fields) for file in files)
 
 
 def rollouts(rows: Iterator[Row], fields: Fields) -> Iterator[tuple[int, Rollout]]:
@@ -96,7 +105,7 @@ def _rollout(rows: Sequence[Row], fields: Fields) -> Rollout:
             raise ConfigError(f"{row.where}: rewards are {has}, but those of {first.where} are {wanted}")
     return Rollout(
         rewards={name: [row.rewards[name] for row in rows] for name in first.rewards},
-        weights=first.weights or None,
+        weights={name: weight for row in rows for name, weight in row.weights.items()},
         prompts=[row.prompt for row in rows],
         completions=[row.completion for row in rows],
         references=_all([row.reference for row in rows]),
