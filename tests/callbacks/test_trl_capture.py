@@ -256,10 +256,10 @@ class Follower:
 
     def __init__(self, **args: Any) -> None:
         self.args = SimpleNamespace(output_dir="out", **args)
-        self.callbacks: list[Any] = []
+        self.callback_handler = SimpleNamespace(callbacks=[])
 
     def add_callback(self, callback: Any) -> None:
-        self.callbacks.append(callback)
+        self.callback_handler.callbacks.append(callback)
 
 
 @pytest.mark.parametrize(
