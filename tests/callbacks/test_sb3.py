@@ -137,6 +137,18 @@ def test_checkpoints_are_kept_and_load(watched: Trained) -> None:
     assert PPO.load(paths[-1], device="cpu").num_timesteps == 1024
 
 
+def test_what_an_earlier_training_left_is_the_older_one(tmp_path: Path) -> None:
+    """A training that begins again in the directory keeps its own checkpoints, though their steps are lower."""
+    script("train_sb3")
+    env = VecNormalize(make_vec_env("Corridor-v0"))
+    for steps in (1024, 512):
+        with toolkit.Experiment("grpo", tmp_path, [*QUIET, *OFTEN]) as experiment:
+            model = PPO("MlpPolicy", env, n_steps=128, batch_size=64, seed=0, device="cpu")
+            model.learn(steps, callback=experiment.get_callbacks())
+    names = [f"sb3_0000000{step}.{kind}" for step in (256, 512) for kind in ("pkl", "zip")]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == names
+
+
 def test_the_best_model_is_an_artifact(watched: Trained) -> None:
     """`best_model` has the return and the step of the best evaluation, and can be loaded."""
     found = rows(watched.run, "heldout", "heldout/episodes/return")

@@ -202,9 +202,14 @@ class CheckpointCallback(Turn):
         self.model.save(path)
         if normalised := self.model.get_vec_normalize_env():
             normalised.save(str(path.with_suffix(".pkl")))
-        for old in sorted(self._directory.glob("sb3_*.zip"))[: -self._keep]:
+        for old in self._by_age(path)[: -self._keep]:
             old.unlink()
             old.with_suffix(".pkl").unlink(missing_ok=True)
+
+    def _by_age(self, newest: Path) -> list[Path]:
+        # Not by step: what an earlier training left may have higher ones. A coarse clock may give two the same time.
+        paths = self._directory.glob("sb3_*.zip")
+        return sorted(paths, key=lambda path: (path == newest, path.stat().st_mtime_ns, path.name))
 
 
 class VideoCallback(Turn):
