@@ -152,7 +152,7 @@ class Experiment:
             from toolkit.callbacks.sb3 import callbacks
         except ModuleNotFoundError as error:
             raise MissingExtra(f"get_callbacks: no module named {error.name}", "sb3") from None
-        return callbacks(self.observer, self._sb3, self.log_dir, self._save_file, eval_env)
+        return callbacks(self.observer, self._sb3, self.log_dir, self._save_file, self._find, eval_env)
 
     def finish(self) -> None:
         """Write everything and close the backends. Idempotent; also at the end of the `with` block or the process."""
@@ -195,6 +195,9 @@ class Experiment:
 
     def _save_file(self, path: Path, name: str, metadata: Mapping[str, Any], step: int) -> Artifact | None:
         return self._save(path, name, metadata, step)
+
+    def _find(self, name: str) -> Artifact | None:
+        return self._artifacts.find(name) if self._artifacts.versions(name) else None
 
     def _write_custom_config(self) -> None:
         if self._writes:
