@@ -40,7 +40,7 @@ class Experiment:
     a call that could not work on any disk (a bad name, an object that is no model) raises at once.
 
     Without a `step`, `log_metrics` counts its own, in a continued run from the last one on, and everything else belongs
-    to the last one.
+    to the last one: that of the observer where `log_metrics` had none.
     """
 
     def __init__(
@@ -170,9 +170,10 @@ class Experiment:
         self.observer.log(self._at(step), {key: value})
 
     def _at(self, step: int | None) -> int:
-        if step is not None:
-            return step
-        return self._first_step if self._step is None else self._step
+        for known in (step, self._step, self.observer.last_step):
+            if known is not None:
+                return known
+        return self._first_step
 
     @cached_property
     def _first_step(self) -> int:

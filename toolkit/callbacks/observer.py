@@ -75,7 +75,7 @@ class Observer:
         self._step: int | None = None
         self._ahead: RolloutEvent | None = None
         self._started: float | None = None
-        self._last_step: float | None = None
+        self._stepped_at: float | None = None
         self._overhead_before = 0.0
         self._closed: float | None = None
         atexit.register(self.close)
@@ -158,6 +158,11 @@ class Observer:
         return bool(taken)
 
     @property
+    def last_step(self) -> int | None:
+        """The number of the last step, None before the first."""
+        return self._step
+
+    @property
     def agrees(self) -> bool:
         """Whether what is asked is the same in all processes of the run."""
         return self._agreement is not None or process_count() == 1
@@ -223,9 +228,9 @@ class Observer:
         trees: Trees | None,
     ) -> StepEvent:
         now = time.perf_counter()
-        step_s = now - self._last_step if self._last_step is not None else None
+        step_s = now - self._stepped_at if self._stepped_at is not None else None
         overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
-        self._last_step = now
+        self._stepped_at = now
         self._step = int(step)
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.step != self._step:
