@@ -240,9 +240,9 @@ class Observer:
             logger=self.logger,
             rollout=ahead.rollout if rollout is None else self._source(rollout),
             update=ahead.update if update is None else self._source(update),
-            values=values,
-            timings=unchanging(timings),
-            batch=batch,
+            values=_read_only(values),
+            timings=MappingProxyType(unchanging(timings)),
+            batch=_read_only(batch),
             trees=trees,
             step_s=step_s,
             overhead_s=overhead_s,
@@ -307,6 +307,11 @@ class Observer:
     def _costed(self, step: int) -> _Costed:
         self.start(step)
         return _Costed(self)
+
+
+def _read_only(given: Any) -> Any:
+    # The loop's own dictionary, which no callback may write into. What is none is left for the callbacks to refuse.
+    return MappingProxyType(given) if isinstance(given, Mapping) else given
 
 
 class _Costed:
