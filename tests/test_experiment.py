@@ -88,6 +88,17 @@ def test_media_texts_and_tables_belong_to_the_last_step(experiment: toolkit.Expe
     assert sink.series("alert/diverged") == [(7, Text("the loss is NaN"))]
 
 
+def test_what_has_no_step_belongs_to_the_last_one_of_the_observer(
+    experiment: toolkit.Experiment, sink: MemorySink
+) -> None:
+    """Where the loop hands its steps to the observer and logs no metrics."""
+    experiment.observer.step(7)
+    experiment.log_text("note", "*well*")
+    experiment.save_model(WEIGHTS, "model")
+    assert [step for step, _ in logged(experiment, sink, "note")] == [7]
+    assert [step for step, _ in sink.series("artifacts/model", "artifacts")] == [7]
+
+
 def test_a_model_is_saved_sent_and_loaded_by_name(experiment: toolkit.Experiment, sink: MemorySink) -> None:
     """In the run's directory, as an artifact of the backends with its metadata and checksum, in versions."""
     experiment.log_metrics({"loss": 0.5}, step=1000)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from toolkit.logger import Health, Logger
-from toolkit.record import HParams, Image, Record, Text
+from toolkit.record import HParams, Image, Record, Table, Text
 from toolkit.sinks import jsonl
 from toolkit.sinks.memory import MemorySink
 
@@ -320,6 +320,17 @@ def test_a_picture_is_logged_as_it_was() -> None:
     board = sink.records[0].values["board"]
     assert isinstance(board, Image)
     assert board.pixels.max() == 0
+
+
+def test_a_table_is_logged_as_it_was() -> None:
+    """Cells that the caller changes afterwards, and rows that are taken out, do not change what was logged."""
+    sink = MemorySink()
+    rows: list[list[str | float | None]] = [["1+1=", 2.0], ["2+3=", 6.0]]
+    with Logger([sink]) as logger:
+        logger.log(0, {"answers": Table(("prompt", "answer"), rows)})
+        rows[0][1] = 3.0
+        rows.clear()
+    assert sink.series("answers") == [(0, Table(("prompt", "answer"), [["1+1=", 2.0], ["2+3=", 6.0]]))]
 
 
 def test_the_same_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,7 +40,7 @@ class Experiment:
     a call that could not work on any disk (a bad name, an object that is no model) raises at once.
 
     Without a `step`, `log_metrics` counts its own, in a continued run from the last one on, and everything else belongs
-    to the last one.
+    to the last one: that of the observer where `log_metrics` had none.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Experiment:
             from toolkit.callbacks.sb3 import callbacks
         except ModuleNotFoundError as error:
             raise MissingExtra(f"get_callbacks: no module named {error.name}", "sb3") from None
-        return callbacks(self.observer, self._sb3, self.log_dir, self._save_file, eval_env)
+        return callbacks(self.observer, self._sb3, self.log_dir, self._save_file, self._find, eval_env)
 
     def finish(self) -> None:
         """Write everything and close the backends. Idempotent; also at the end of the `with` block or the process."""
@@ -170,9 +170,10 @@ class Experiment:
         self.observer.log(self._at(step), {key: value})
 
     def _at(self, step: int | None) -> int:
-        if step is not None:
-            return step
-        return self._first_step if self._step is None else self._step
+        for known in (step, self._step, self.observer.last_step):
+            if known is not None:
+                return known
+        return self._first_step
 
     @cached_property
     def _first_step(self) -> int:
@@ -195,6 +196,9 @@ class Experiment:
 
     def _save_file(self, path: Path, name: str, metadata: Mapping[str, Any], step: int) -> Artifact | None:
         return self._save(path, name, metadata, step)
+
+    def _find(self, name: str) -> Artifact | None:
+        return self._artifacts.find(name) if self._artifacts.versions(name) else None
 
     def _write_custom_config(self) -> None:
         if self._writes:

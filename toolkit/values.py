@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from operator import countOf
 from typing import Any, TypeAlias
@@ -37,6 +38,8 @@ def _copy(value: Any) -> Any:
             return value.copy() if value.nbytes <= MAX_BYTES else value
         case Histogram():
             return replace(value, counts=_copy(value.counts))
+        case Table():
+            return replace(value, rows=[copy(row) for row in value.rows])
         case Image():
             return replace(value, pixels=_copy(value.pixels))
         case Video():

@@ -155,6 +155,14 @@ def test_an_alert_is_said_once_until_it_clears() -> None:
     assert sink.series("alert/negative", "system") == [(step, Text("look at x")) for step in (1, 8, 12)]
 
 
+def test_each_rule_asks_for_a_checkpoint_where_that_is_on() -> None:
+    """All of them, and none where `checkpoints.on_alert` is off."""
+    for rule in rules(Alerts(), checkpoint=True):
+        assert tuple(rule.requests) == (Checkpoint,)
+    for rule in rules(Alerts(), checkpoint=False):
+        assert tuple(rule.requests) == ()
+
+
 def test_an_alert_may_ask_for_a_checkpoint() -> None:
     """With the alert as the reason; and people see it in the log."""
     sink, observer = run([-1, 1], Negative())

@@ -53,7 +53,7 @@ class Run:
     def __init__(self, path: Path, save: bool = True, **settings: Any) -> None:
         self.directory = path / "checkpoints"
         self.sink = MemorySink()
-        callback = CheckpointCallback(Checkpoints(enabled=True, **settings), self.directory)
+        callback = CheckpointCallback(Checkpoints(**{"enabled": True, **settings}), self.directory)
         self.validated = threading.Event()
         validation = ValidationCallback(
             Validation(every=1), BackgroundValidator(lambda policy, step: [self.report(policy, step)])
@@ -129,6 +129,28 @@ def test_a_result_may_come_before_its_checkpoint(tmp_path: Path) -> None:
     heldout = {entry["step"]: list(entry["heldout"]) for entry in run.index["checkpoints"]}
     assert heldout == {4: ["sums/accuracy"], 2: []}
     assert Path(run.index["best"]).name == "step_4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"best": "*/reward"}, 1),
+        ({"best": "sums/reward"}, 1),
+        ({"best": "*/acc*"}, 0),
+        ({"best": "others/reward"}, 0),
+        ({"best": None}, 0),
+        ({"best": "*/reward", "enabled": False}, 0),
+    ],
+)
+def test_a_pattern_that_no_scorer_matches_is_said_once(
+    settings: dict[str, Any], said: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the scorers there are; another data set may have what is meant, and without checkpoints nobody misses it."""
+    with caplog.at_level(logging.WARNING, logger="toolkit"):
+        Run(tmp_path, every=100, **settings).train({0: 0.1, 2: 0.9}, 5)
+    warnings = [message for message in caplog.messages if "checkpoints.best: " in message]
+    assert len(warnings) == said
+    assert all(f"{settings['best']!r}" in message and "one of accuracy, format" in message for message in warnings)
 
 
 def test_a_run_that_goes_on_keeps_its_best_and_its_own(tmp_path: Path) -> None:

@@ -220,6 +220,21 @@ def test_rows_that_wait_keep_no_gradients_and_no_batch(callback: Callback, tmp_p
     assert kept == 0
 
 
+def test_no_callback_can_write_into_what_the_loop_gave() -> None:
+    """The loop's dictionaries stay as they were, and the next callback sees the same."""
+
+    class Writer:
+        def on_step(self, event: StepEvent) -> None:
+            for given in (event.values, event.timings, event.batch):
+                with pytest.raises(TypeError, match="does not support item assignment"):
+                    given["loss"] = 0.0  # type: ignore[index]  # wrong on purpose
+
+    logger = Logger([])
+    with Observer(logger, [Writer()]) as observer:
+        observer.step(0, values={"loss": 0.5}, timings={"train_s": 1.0}, batch={"loss": [0.5]})
+    assert logger.health.bad_values == 0
+
+
 def test_it_can_be_closed_unused_and_twice(callback: Callback, tmp_path: Path) -> None:
     """A run that ends before its first step ends cleanly, and once."""
     sink = MemorySink()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -153,6 +154,25 @@ def test_a_state_without_parameters_costs_only_the_validation(tmp_path: Path, ca
     assert rows(tmp_path, "heldout") == []
     (said,) = [record.message for record in caplog.records if "params" in record.message]
     assert "a object has neither params, as a TrainState, nor an nnx.Module in model" in said
+
+
+def test_a_loop_of_callbacks_can_give_all_that_a_step_can(tmp_path: Path) -> None:
+    """Trees, times of phases and a batch reach their families, and are no scalars of the loop's."""
+    heldout = toolkit.HeldOut("sums", ["1 + 1"], ["2"])
+    state = SimpleNamespace(params={"dense": jnp.zeros(2)})
+    settings = [*QUIET, "layers={enabled: true, every: 1}", "batch.enabled=true", "metrics.time=true"]
+    with toolkit.observe("minimal", tmp_path, overrides=settings, heldout=heldout) as observer:
+        for step in range(3):  # the first two compile the norms, with histograms and without
+            for callback in loop_callbacks(observer, lambda params, prompts: ["2"] * len(prompts)):
+                trees = {"gradients": {"dense": jnp.array([3.0, 4.0])}}
+                timings, batch = {"generation_s": 0.25}, {"return": np.array([1.0, 3.0], np.float32)}
+                callback(step, state, loss=0.5, trees=trees, timings=timings, batch=batch)
+            observer.logger.flush()
+    assert logged(tmp_path, "layers/dense/gradient_norm") == [5.0]
+    assert logged(tmp_path, "time/generation_s") == [0.25] * 3
+    assert logged(tmp_path, "batch/return/mean") == [2.0] * 3
+    own = {key for row in rows(tmp_path) for key in row.values if key.startswith("trainer/")}
+    assert own == {"trainer/loss"}
 
 
 def test_a_policy_of_linen_answers_with_its_parameters(linen: Observed) -> None:

@@ -1,5 +1,6 @@
 """The callbacks for stable-baselines3 on a real model: what they log and keep, and that training does not notice."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -49,6 +50,36 @@ class Trained(NamedTuple):
     log: Log
     run: Path
     generators: tuple[Any, ...]
+
+
+class Unregistered(gymnasium.Env[np.ndarray, Any]):
+    """An environment that gymnasium does not know by name and that renders nothing."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.zeros(1, np.float32), 0.25, True, False, {}
+
+
+class Scripted(Unregistered):
+    """Gives each evaluation, which begins with a seed, its own return."""
+
+    def __init__(self, *returns: float) -> None:
+        self.returns = list(returns)
+        self.now = 0.0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None:
+            self.now = self.returns.pop(0)
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.zeros(1, np.float32), self.now, True, False, {}
 
 
 def trained(run: Path | None) -> Trained:
@@ -137,6 +168,18 @@ def test_checkpoints_are_kept_and_load(watched: Trained) -> None:
     assert PPO.load(paths[-1], device="cpu").num_timesteps == 1024
 
 
+def test_what_an_earlier_training_left_is_the_older_one(tmp_path: Path) -> None:
+    """A training that begins again in the directory keeps its own checkpoints, though their steps are lower."""
+    script("train_sb3")
+    env = VecNormalize(make_vec_env("Corridor-v0"))
+    for steps in (1024, 512):
+        with toolkit.Experiment("grpo", tmp_path, [*QUIET, *OFTEN]) as experiment:
+            model = PPO("MlpPolicy", env, n_steps=128, batch_size=64, seed=0, device="cpu")
+            model.learn(steps, callback=experiment.get_callbacks())
+    names = [f"sb3_0000000{step}.{kind}" for step in (256, 512) for kind in ("pkl", "zip")]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == names
+
+
 def test_the_best_model_is_an_artifact(watched: Trained) -> None:
     """`best_model` has the return and the step of the best evaluation, and can be loaded."""
     found = rows(watched.run, "heldout", "heldout/episodes/return")
@@ -146,6 +189,31 @@ def test_the_best_model_is_an_artifact(watched: Trained) -> None:
     assert isinstance(newest, Artifact)
     assert newest.metadata["return"] == max(returns)
     assert PPO.load(newest.path, device="cpu").num_timesteps == newest.metadata["step"]
+
+
+def best_models(experiment: toolkit.Experiment) -> list[dict[str, Any]]:
+    """The metadata of each version of the best model."""
+    paths = sorted((experiment.log_dir / "artifacts" / "best_model").glob("v*/manifest.json"))
+    return [json.loads(path.read_text())["metadata"] for path in paths]
+
+
+def test_a_training_that_goes_on_has_to_beat_the_best_before_it(tmp_path: Path) -> None:
+    """After a resume a worse evaluation saves no model, and a better one does."""
+    model = script("train_sb3").agent()
+    for returns, saved in [((1.0, 3.0), [1.0, 3.0]), ((2.0, 2.5), [1.0, 3.0]), ((2.0, 4.0), [1.0, 3.0, 4.0])]:
+        with toolkit.Experiment("grpo", tmp_path, [*QUIET, *OFTEN, "sb3.video=false"]) as experiment:
+            callbacks = experiment.get_callbacks(Scripted(*returns))
+            model.learn(STEPS, callback=callbacks, reset_num_timesteps=False)
+        assert [metadata["return"] for metadata in best_models(experiment)] == saved
+
+
+def test_a_second_model_has_a_best_of_its_own(tmp_path: Path) -> None:
+    """The same callbacks on another model keep its best, though the first one's was better."""
+    with toolkit.Experiment("grpo", tmp_path, [*QUIET, *OFTEN, "sb3.video=false"]) as experiment:
+        callbacks = experiment.get_callbacks(Scripted(5.0, 3.0, 1.0, 2.0))
+        for _ in range(2):
+            script("train_sb3").agent().learn(STEPS, callback=callbacks)
+        assert [metadata["return"] for metadata in best_models(experiment)] == [5.0, 1.0, 2.0]
 
 
 def test_a_video_shows_the_episode(watched: Trained) -> None:
@@ -166,20 +234,6 @@ def test_another_algorithm_and_a_normalised_environment(tmp_path: Path) -> None:
         model.learn(512, callback=experiment.get_callbacks())
     assert list(rows(tmp_path, "heldout", "heldout/episodes/return")) == [512]
     assert {path.suffix for path in (tmp_path / "checkpoints").iterdir()} == {".zip", ".pkl"}
-
-
-class Unregistered(gymnasium.Env[np.ndarray, Any]):
-    """An environment that gymnasium does not know by name and that renders nothing."""
-
-    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        return np.zeros(1, np.float32), 0.25, True, False, {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The Tunix adapter on real learners: its metrics are Tunix's own where both have one, and it changes nothing."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from flax import nnx
 
 import toolkit
 from tests.scripts import script
+from toolkit.callbacks import StepEvent, Stop
 from toolkit.config import load
 from toolkit.record import Table
 from toolkit.sinks.jsonl import read
@@ -29,6 +31,27 @@ pytestmark = [
         "ignore:Using deprecated _init_cache:DeprecationWarning",
     )
 ]
+
+
+def spread(advantages: Any, **_: Any) -> dict[str, Any]:
+    """A metric function of the user's own."""
+    return {"mine/spread": (float(np.std(advantages)), np.mean)}
+
+
+class Losses:
+    """A training hook of the user's own, which keeps the losses."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def on_train_step_end(self, trainer: Any, step: int, loss: Any) -> None:
+        self.seen.append((step, float(loss)))
+
+    def on_anything_else(self, *_: Any) -> None:
+        """Nothing is kept of it."""
+
+    on_train_start = on_train_end = on_train_step_start = on_eval_step_start = on_eval_step_end = on_anything_else
+
 
 QUIET = ["sinks.console=false", "sinks.tensorboard=false", "samples.every=1", "queue.close_s=120"]
 STEPS = 4
@@ -53,6 +76,9 @@ class Run:
         self.learner = module.learner(STEPS, **settings)
         self.buffers: list[Any] = []
         self.learner.rl_cluster.with_external_metrics_logger(self.buffers.append)
+        self.learner.metric_fns = [spread]
+        self.hook = Losses()
+        self.learner.rl_cluster.actor_trainer.with_training_hooks(self.hook)
         if directory is not None:
             toolkit.watch(self.learner, "grpo", directory, overrides=QUIET)
         self.learner.train(module.batches(2 * STEPS), list(module.batches(1)))
@@ -136,10 +162,25 @@ def test_samples_have_the_texts(watched: Run) -> None:
             assert str(completion).startswith(str(reference)) == matches
 
 
-def test_loggers_of_the_user_s_are_still_called(watched: Run, alone: Run) -> None:
-    """The cluster's external metrics logger gets the same buffers as without us."""
-    ours, theirs = ([sorted(buffer.metrics) for buffer in run.buffers] for run in (watched, alone))
+def buffered(run: Run) -> list[dict[str, list[float]]]:
+    """The numbers that the external metrics logger got, by name; seconds differ from run to run."""
+    return [
+        {
+            name: [float(value) for value in values]
+            for name, (values, _) in buffer.metrics.items()
+            if not name.startswith("perf/") and np.ndim(values[0]) == 0
+        }
+        for buffer in run.buffers
+    ]
+
+
+def test_what_the_user_listens_with_is_still_called(watched: Run, alone: Run) -> None:
+    """The external metrics logger, a metric function and a training hook get the same numbers as without us."""
+    ours, theirs = buffered(watched), buffered(alone)
     assert ours == theirs
+    assert sum(len(numbers.get("mine/spread", ())) for numbers in ours) >= STEPS
+    assert watched.hook.seen == alone.hook.seen
+    assert len(watched.hook.seen) == STEPS
 
 
 def test_gives_the_learner_back(watched: Run) -> None:
@@ -150,7 +191,7 @@ def test_gives_the_learner_back(watched: Run) -> None:
     assert not wrapped & set(vars(cluster))
     assert "log" not in vars(cluster.actor_trainer.metrics_logger)
     assert learner.reward_manager.reward_fns == [script("train_tunix").vowels, script("train_tunix").matches]
-    assert list(learner.metric_fns) == []
+    assert learner.metric_fns == [spread]
 
 
 def test_micro_batches_and_several_updates_of_one_generation(tmp_path: Path) -> None:
@@ -161,6 +202,22 @@ def test_micro_batches_and_several_updates_of_one_generation(tmp_path: Path) -> 
     kl = run.history("actor", "kl")
     assert list(run.logged("policy/kl_ref_k1").values()) == pytest.approx([kl[0], kl[2]], abs=5e-4)
     assert max(run.logged("sampler/abs_logp_gap_mean").values()) < 1e-5
+
+
+class Impatient:
+    """Asks for the end from the first step on."""
+
+    def on_step(self, event: StepEvent) -> None:
+        event.ask(Stop("a test"))
+
+
+def test_batches_can_end_when_a_callback_asks_for_it(tmp_path: Path) -> None:
+    """Which ends the training before its time: what the warning says to do."""
+    module, most = script("train_tunix"), 12
+    learner = module.learner(most)
+    observer = toolkit.watch(learner, "minimal", tmp_path, overrides=QUIET, callbacks=[Impatient()])
+    learner.train(itertools.takewhile(lambda batch: observer.asks.stop is None, module.batches(most)))
+    assert 1 <= learner.rl_cluster.actor_trainer.train_steps < most
 
 
 def test_the_clip_range_is_the_learners(watched: Run) -> None:

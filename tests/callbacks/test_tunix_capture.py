@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit.callbacks import Source, StepEvent
+from toolkit.callbacks import Source, StepEvent, Stop
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.tunix import attach
 from toolkit.callbacks.tunix_rollout import Generation, rollout_of
+from toolkit.callbacks.validation import ValidationCallback
 from toolkit.config import Config
 from toolkit.logger import Logger
 from toolkit.rollout import Rollout
+from toolkit.settings.callbacks import Plateau, Validation
 from toolkit.sinks.memory import MemorySink
+from toolkit.validation.background import BackgroundValidator
 
 
 class Recorder:
@@ -232,6 +235,37 @@ def test_scalars_stand_on_their_own_axis() -> None:
     assert found["train", 2] == {"trainer/actor/train/kl": 0.25}
     assert found["global", 0] == {"trainer/rewards/train/sum": 0.5}
     assert not any("each" in key for record in sink.records for key in record.values)
+
+
+class Impatient:
+    """Asks for the end at every step."""
+
+    def on_step(self, event: StepEvent) -> None:
+        event.ask(Stop(f"step {event.step}"))
+
+
+@pytest.mark.parametrize(
+    ("config", "callbacks", "validated", "expected"),
+    [
+        (Config(), [Recorder()], False, []),
+        (Config(), [Recorder()], True, ["observer.validate"]),
+        (Config(), [Impatient()], False, ["observer.asks.stop"]),
+        (Config(plateau=Plateau(enabled=True, stop=True)), [Impatient()], False, ["observer.asks.stop"]),
+        (Config(plateau=Plateau(enabled=True, stop=True)), [Recorder()], False, ["observer.asks.stop"]),
+    ],
+    ids=["nothing", "held-out data", "a callback", "both", "plateau"],
+)
+def test_what_tunix_does_not_follow_is_said_once(
+    config: Config, callbacks: Any, validated: bool, expected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Held-out data and requests to stop, with what to call instead."""
+    validation = ValidationCallback(Validation(), BackgroundValidator(lambda policy, step: [])) if validated else None
+    learner = Learner()
+    attach(learner, config, Path("run"), lambda read, _: Observer(Logger([]), callbacks, validation, config=read))
+    learner.train()
+    said = [record.message for record in caplog.records if record.name == "toolkit"]
+    assert len(said) == len(expected)
+    assert all(part in message for part, message in zip(expected, said, strict=True))
 
 
 def test_what_the_sampler_has_is_the_policy_s_only_while_it_is() -> None:

@@ -18,6 +18,7 @@ from toolkit.logger import Logger
 from toolkit.own_log import log as _log
 from toolkit.record import Text
 from toolkit.settings.callbacks import Checkpoints
+from toolkit.validation.runner import Report
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class CheckpointCallback:
         self._unanswered = 0
         self._expendable: set[str] = set()
         self._there: set[str] = set()
+        self._said_unmatched = False
 
     def on_start(self, event: StartEvent) -> None:
         """Read the index of a run that goes on."""
@@ -105,9 +107,10 @@ class CheckpointCallback:
             self._early = {report.policy_step: self._early.get(report.policy_step, {})}
         heldout = entry.heldout if entry else self._early[report.policy_step]
         for scorer, estimate in report.estimates.items():
-            name = f"{report.dataset}/{scorer}"
-            if self._settings.best and fnmatchcase(name, self._settings.best):
+            if self._counts(name := f"{report.dataset}/{scorer}"):
                 heldout[name] = {"mean": estimate.mean, "low": estimate.low}
+        if self._settings.enabled or self._entries:
+            self._say_unmatched(report)
         if entry:
             self._settle(event.step, event.logger)
 
@@ -116,6 +119,28 @@ class CheckpointCallback:
         self._submitted.clear()
         if self._entries:
             self._settle(event.step or 0, event.logger)
+
+    def _counts(self, name: str) -> bool:
+        best = self._settings.best
+        return best is not None and fnmatchcase(name, best)
+
+    def _say_unmatched(self, report: Report) -> None:
+        """Warn once of a data set that the best is chosen by, and none of whose scorers is meant."""
+        best = self._settings.best
+        if not best or self._said_unmatched:
+            return
+        scorers = {*report.scores, *report.estimates}  # also one that gave no score this time
+        is_meant = fnmatchcase(report.dataset, best.partition("/")[0])
+        if not is_meant or any(self._counts(f"{report.dataset}/{name}") for name in scorers):
+            return
+        self._said_unmatched = True
+        _log.warning(
+            "checkpoints.best: %r matches no scorer of %s, so no checkpoint is the best by it: expected a pattern of "
+            "DATASET/SCORER with one of %s, or null for no best checkpoint",
+            best,
+            report.dataset,
+            ", ".join(sorted(scorers)),
+        )
 
     def _settle(self, step: int, logger: Logger) -> None:
         """Choose the best, delete what is too much, write the index."""

@@ -2,22 +2,23 @@
 
     callbacks = loop_callbacks(observer, answer)
     for step in range(steps):
-        state, rollout, loss = train_step(state, batch)
+        state, rollout, gradients, loss = train_step(state, batch)
         for callback in callbacks:
-            callback(step, state, rollout, loss=loss)
+            callback(step, state, rollout, trees={"gradients": gradients}, loss=loss)
 
 Whoever needs no list calls `observer.step` and `observer.validate` as in any other loop of JAX.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from flax import nnx
 
 from toolkit.callbacks import Given
 from toolkit.callbacks.observer import Observer
+from toolkit.trees import Trees
 from toolkit.validation.policy import FunctionPolicy
 
 Answer: TypeAlias = Callable[[Any, Sequence[str]], Sequence[str]]
@@ -27,11 +28,21 @@ Answer: TypeAlias = Callable[[Any, Sequence[str]], Sequence[str]]
 class LoopCallback(Protocol):
     """What a loop calls when a step has ended, before the next one, which may donate the state."""
 
-    def __call__(self, step: int, state: Any, given: Given | None = None, **values: Any) -> None:
+    def __call__(
+        self,
+        step: int,
+        state: Any,
+        given: Given | None = None,
+        *,
+        timings: Mapping[str, float] | None = None,
+        batch: Mapping[str, Any] | None = None,
+        trees: Trees | None = None,
+        **values: Any,
+    ) -> None:
         """Step `step`, counted from 0, gave this state.
 
-        `given` is what `Observer.step` takes: a rollout, or the statistics that the jitted step returned. `values` are
-        the loop's own scalars.
+        `given` is what `Observer.step` takes: a rollout, or the statistics that the jitted step returned; so are
+        `timings`, `batch` and `trees`. `values` are the loop's own scalars, by any other name.
         """
 
 
@@ -41,9 +52,19 @@ class StepCallback:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
-    def __call__(self, step: int, state: Any, given: Given | None = None, **values: Any) -> None:
+    def __call__(
+        self,
+        step: int,
+        state: Any,
+        given: Given | None = None,
+        *,
+        timings: Mapping[str, float] | None = None,
+        batch: Mapping[str, Any] | None = None,
+        trees: Trees | None = None,
+        **values: Any,
+    ) -> None:
         """Measure and log the step; the state is not looked at."""
-        self._observer.step(step, given, values=values)
+        self._observer.step(step, given, values=values, timings=timings, batch=batch, trees=trees)
 
 
 class ValidateCallback:
@@ -53,7 +74,7 @@ class ValidateCallback:
         self._observer = observer
         self._answer = answer
 
-    def __call__(self, step: int, state: Any, given: Given | None = None, **values: Any) -> None:
+    def __call__(self, step: int, state: Any, given: Given | None = None, **_: Any) -> None:
         """Validate the policy after `step + 1` updates, if that is due; training goes on meanwhile."""
         self._observer.validate(step + 1, policy_of(state, self._answer))
 

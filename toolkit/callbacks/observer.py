@@ -76,7 +76,7 @@ class Observer:
         self._ahead: RolloutEvent | None = None
         self._last_rollout: int | None = None
         self._started: float | None = None
-        self._last_step: float | None = None
+        self._stepped_at: float | None = None
         self._overhead_before = 0.0
         self._closed: float | None = None
         atexit.register(self.close)
@@ -160,6 +160,11 @@ class Observer:
         return bool(taken)
 
     @property
+    def last_step(self) -> int | None:
+        """The number of the last step, None before the first."""
+        return self._step
+
+    @property
     def agrees(self) -> bool:
         """Whether what is asked is the same in all processes of the run."""
         return self._agreement is not None or process_count() == 1
@@ -240,9 +245,9 @@ class Observer:
         trees: Trees | None,
     ) -> StepEvent:
         now = time.perf_counter()
-        step_s = now - self._last_step if self._last_step is not None else None
+        step_s = now - self._stepped_at if self._stepped_at is not None else None
         overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
-        self._last_step = now
+        self._stepped_at = now
         self._step = int(step)
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.step != self._step:
@@ -257,9 +262,9 @@ class Observer:
             rollout=rollout_of,
             since=since,
             update=ahead.update if update is None else self._source(update),
-            values=values,
-            timings=unchanging(timings),
-            batch=batch,
+            values=_read_only(values),
+            timings=MappingProxyType(unchanging(timings)),
+            batch=_read_only(batch),
             trees=trees,
             step_s=step_s,
             overhead_s=overhead_s,
@@ -329,6 +334,11 @@ class Observer:
     def _costed(self, step: int) -> _Costed:
         self.start(step)
         return _Costed(self)
+
+
+def _read_only(given: Any) -> Any:
+    # The loop's own dictionary, which no callback may write into. What is none is left for the callbacks to refuse.
+    return MappingProxyType(given) if isinstance(given, Mapping) else given
 
 
 class _Costed:

@@ -22,7 +22,7 @@ from toolkit.callbacks.methods import Level
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.sb3_arena import Arena
 from toolkit.generators import generators_kept
-from toolkit.record import Video
+from toolkit.record import Artifact, Video
 from toolkit.settings import Scheduled
 from toolkit.settings.sb3 import Checkpoints, Evaluation, StableBaselines
 from toolkit.settings.sb3 import Video as VideoSettings
@@ -30,19 +30,25 @@ from toolkit.settings.sb3 import Video as VideoSettings
 Save: TypeAlias = Callable[[Path, str, Mapping[str, Any], int], object]
 """(path, name, metadata, step): keep a file as an artifact."""
 
+Find: TypeAlias = Callable[[str], Artifact | None]
+"""The newest version of an artifact by name; None where there is none."""
+
+BEST_MODEL = "best_model"
+
 
 def callbacks(
     observer: Observer,
     settings: StableBaselines,
     log_dir: Path,
     save: Save,
+    find: Find,
     eval_env: gymnasium.Env[Any, Any] | VecEnv | None = None,
 ) -> list[BaseCallback]:
     """The callbacks that the settings switch on; evaluation and video play in `eval_env`, or in one they make."""
     arena = Arena(eval_env, settings.evaluation.seed)
     made: list[tuple[Scheduled, BaseCallback]] = [
         (settings.metrics, MetricsCallback(observer, settings.metrics.every)),
-        (settings.evaluation, EvaluationCallback(observer, settings.evaluation, arena, save)),
+        (settings.evaluation, EvaluationCallback(observer, settings.evaluation, arena, save, find)),
         (settings.checkpoints, CheckpointCallback(settings.checkpoints, log_dir)),
         (settings.video, VideoCallback(observer, settings.video, arena)),
     ]
@@ -151,15 +157,22 @@ class EvaluationCallback(Turn):
     | `heldout/episodes/return`, `_se` | mean over the episodes, and its standard error |
     | `heldout/episodes/length` | their mean length |
     | `heldout/episodes/duration_s` | how long that took |
+
+    A training that goes on has to beat the best model that it has saved before; one that begins again does not.
     """
 
-    def __init__(self, observer: Observer, settings: Evaluation, arena: Arena, save: Save) -> None:
+    def __init__(self, observer: Observer, settings: Evaluation, arena: Arena, save: Save, find: Find) -> None:
         super().__init__("evaluation", settings.every)
         self._observer = observer
         self._episodes = settings.episodes
         self._arena = arena
         self._save = save
+        self._find = find
         self._best = float("-inf")
+
+    def begin(self) -> None:
+        """Look for the best model so far."""
+        self._best = self._best_so_far()
 
     def act(self) -> None:
         """Evaluate the model as it is."""
@@ -177,11 +190,19 @@ class EvaluationCallback(Turn):
         """Close the environment."""
         self._arena.close()
 
+    def _best_so_far(self) -> float:
+        """The return of the saved best model, unless a training that was further than this one has saved it."""
+        saved = self._find(BEST_MODEL)
+        match saved and saved.metadata:
+            case {"step": int(step), "return": float(best)} if step <= self.num_timesteps:
+                return best
+        return float("-inf")
+
     def _save_best(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "best_model.zip"
+            path = Path(directory) / f"{BEST_MODEL}.zip"
             self.model.save(path)
-            self._save(path, "best_model", {"step": self.num_timesteps, "return": self._best}, self.num_timesteps)
+            self._save(path, BEST_MODEL, {"step": self.num_timesteps, "return": self._best}, self.num_timesteps)
 
 
 class CheckpointCallback(Turn):
@@ -202,9 +223,14 @@ class CheckpointCallback(Turn):
         self.model.save(path)
         if normalised := self.model.get_vec_normalize_env():
             normalised.save(str(path.with_suffix(".pkl")))
-        for old in sorted(self._directory.glob("sb3_*.zip"))[: -self._keep]:
+        for old in self._by_age(path)[: -self._keep]:
             old.unlink()
             old.with_suffix(".pkl").unlink(missing_ok=True)
+
+    def _by_age(self, newest: Path) -> list[Path]:
+        # Not by step: what an earlier training left may have higher ones. A coarse clock may give two the same time.
+        paths = self._directory.glob("sb3_*.zip")
+        return sorted(paths, key=lambda path: (path == newest, path.stat().st_mtime_ns, path.name))
 
 
 class VideoCallback(Turn):

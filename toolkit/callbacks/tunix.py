@@ -16,10 +16,20 @@ from toolkit.callbacks.methods import Level, Methods
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.tunix_capture import Capture, cluster_of
 from toolkit.config import Config
+from toolkit.own_log import log as _log
 from toolkit.processes import is_main
 
 GLOBAL = "global"
 """The stream of what Tunix counts in global steps, one a batch of prompts; `train` counts updates of the actor."""
+
+_NOT_VALIDATED = (
+    "Tunix's policy is not validated on the held-out data by itself: call observer.validate(step, policy) in a "
+    "training hook of the actor's trainer, or give Tunix evaluation data, as in learner.train(batches, evaluation)"
+)
+_NOT_STOPPED = (
+    "Tunix's training does not end when a callback or plateau.stop asks for it: give learner.train batches that end "
+    "once observer.asks.stop is set"
+)
 
 
 def attach(
@@ -31,9 +41,11 @@ def attach(
     """Observe the learner until its training ends, with the observer that `make` gives for a config and a directory.
 
     The clip range of `policy/` is the learner's own. Of several processes only the first observes. Raises what `make`
-    raises, before anything of the learner is touched.
+    raises, before anything of the learner is touched. What this host cannot be asked for is said.
     """
     observer = make(_with_clip_range(config, learner.algo_config), directory)
+    if observer.validates:
+        _log.warning(_NOT_VALIDATED)
     if is_main():
         Steps(observer, learner).attach()
     return observer
@@ -62,9 +74,13 @@ class Steps:
         self._on_cluster = Methods(self._cluster)
         self._on_logger = Methods(getattr(self._trainer, "metrics_logger", None))
         self._step = int(self._trainer.train_steps)
+        self._said_not_stopped = False
 
     def attach(self) -> None:
         """Look at the learner's updates, at what it logs and at its end."""
+        plateau = self._observer.config.plateau
+        if plateau.enabled and plateau.stop:
+            self._say_not_stopped()
         self._capture.attach()
         self._on_logger.look_at("log", self._scalars, self._logged)
         self._on_cluster.look_at("update_actor", self._steps, self._updated)
@@ -77,6 +93,13 @@ class Steps:
             self._step = step
             values = {"global_step": self._cluster.global_steps}
             self._observer.step(step, self._capture.take(), values=values)
+            if self._observer.asks.stop:
+                self._say_not_stopped()
+
+    def _say_not_stopped(self) -> None:
+        if not self._said_not_stopped:
+            self._said_not_stopped = True
+            _log.warning(_NOT_STOPPED)
 
     def _logged(self, _: Any, prefix: str, name: str, value: Any, mode: Any, step: int) -> None:
         if np.ndim(value) == 0:
