@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from toolkit.agreement import Agreement
+from toolkit.processes import process_count
+
 _MOST_REASONS = 5
 
 
@@ -80,3 +83,40 @@ class Asks:
 
     def _reasons(self, request: Request) -> list[str]:
         return self._checkpoint if isinstance(request, Checkpoint) else self._stop
+
+
+class Requests:
+    """What callbacks ask of the training: of one process at once in `asks`, of several when all of them know.
+
+    With an `agreement` that is after every step, in each process after the same one.
+    """
+
+    def __init__(self, agreement: Agreement | None = None) -> None:
+        self.asks = Asks()
+        self.agreement = agreement
+        self._wanted = Asks() if agreement else self.asks
+
+    @property
+    def agree(self) -> bool:
+        """Whether what is asked is the same in all processes of the run."""
+        return self.agreement is not None or process_count() == 1
+
+    def add(self, request: Request) -> bool:
+        """Take a request; False if it is no news."""
+        return self.asks.lacks(request) and self._wanted.add(request)
+
+    def settle(self, step: int) -> None:
+        """Ask for what the processes agree on after this step."""
+        if self.agreement and (agreed := self.agreement.settled(step, self._wanted.as_text())):
+            self._wanted.clear()
+            self.asks.take_in(agreed)
+
+    def forget_checkpoint(self) -> None:
+        """No checkpoint is wanted any longer."""
+        self._wanted.checkpoint_done()
+        self.asks.checkpoint_done()
+
+    def forget(self) -> None:
+        """Nothing is."""
+        self._wanted.clear()
+        self.asks.clear()

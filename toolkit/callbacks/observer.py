@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from toolkit.agreement import Agreement
@@ -17,23 +16,19 @@ from toolkit.callbacks import (
     EndEvent,
     Given,
     ReportEvent,
-    RolloutEvent,
-    Source,
     StartEvent,
-    StepEvent,
     SubmitEvent,
     nobody,
 )
-from toolkit.callbacks.asks import Asks, Checkpoint, Request
-from toolkit.callbacks.hooks import hooks_of
+from toolkit.callbacks.asks import Asks, Checkpoint, Request, Requests
+from toolkit.callbacks.hooks import Hooks
+from toolkit.callbacks.steps import StepEvents
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.config import Config
 from toolkit.logger import Logger
-from toolkit.processes import process_count
 from toolkit.record import Text
 from toolkit.trees import Trees
 from toolkit.validation.policy import Policy
-from toolkit.values import unchanging
 
 Saver: TypeAlias = Callable[[int, str], str | Path]
 """(step, why) -> where it saved the state of the training; called on the training thread, between two steps."""
@@ -64,20 +59,13 @@ class Observer:
         self.log_dir = log_dir
         self.config = config or Config()
         self.overhead_s = 0.0
-        self.asks = Asks()
-        self._agreement = agreement
-        self._wanted = Asks() if agreement else self.asks
-        self._hooks = hooks_of([*callbacks, validation] if validation else callbacks)
+        self._requests = Requests(agreement)
+        self._hooks = Hooks([*callbacks, validation] if validation else callbacks, logger.complaints)
         self._validation = validation
         self._closing = tuple(closing)
         self._saver = save
-        self._callback_s: defaultdict[str, float] = defaultdict(float)
-        self._step: int | None = None
-        self._ahead: RolloutEvent | None = None
-        self._last_rollout: int | None = None
+        self._steps = StepEvents(logger, self._hooks.seconds, self._ask)
         self._started: float | None = None
-        self._stepped_at: float | None = None
-        self._overhead_before = 0.0
         self._closed: float | None = None
         atexit.register(self.close)
 
@@ -85,7 +73,7 @@ class Observer:
         """The run begins at `step`, and goes on to `total_steps`. Without it, the first other call is the start."""
         if self._started is None:
             self._started = time.perf_counter()
-            self._call("on_start", StartEvent(step, self.logger, self.log_dir, total_steps, self._ask))
+            self._hooks.call("on_start", StartEvent(step, self.logger, self.log_dir, total_steps, self._ask))
 
     def ahead(self, step: int, rollout: Given | None = None, *, update: Given | None = None) -> None:
         """All that `step` will be measured from is there, and the worker may measure it now: call `step` without it.
@@ -96,12 +84,11 @@ class Observer:
         """
         with self._costed(step):
             try:
-                sources = self._source(rollout), self._source(update)
-                self._ahead = RolloutEvent(int(step), self.logger, *sources, self._since(int(step), rollout))
+                event = self._steps.ahead(step, rollout, update)
             except Exception as error:  # as in `step`
                 self.logger.complaints.add(f"step {step!r}", error)
                 return
-            self._call("on_rollout", self._ahead)
+            self._hooks.call("on_rollout", event)
 
     def step(
         self,
@@ -127,13 +114,23 @@ class Observer:
         """
         with self._costed(step):
             try:
-                event = self._event(step, rollout, update, values or {}, timings or {}, batch, trees)
+                event = self._steps.ended(
+                    step,
+                    rollout,
+                    update,
+                    values=values or {},
+                    timings=timings or {},
+                    batch=batch,
+                    trees=trees,
+                    overhead_s=self.overhead_s,
+                    overhead_fraction=self.overhead_fraction,
+                )
             except Exception as error:  # an observer must not harm the run, whatever it is given
                 self.logger.complaints.add(f"step {step!r}", error)
                 return
             self._hand_out_reports()
-            self._call("on_step", event)
-            self._agree(event.step)
+            self._hooks.call("on_step", event)
+            self._requests.settle(event.step)
         self._save_if_asked(event.step)
 
     def log(self, step: int, values: Mapping[str, Any], stream: str = "train") -> None:
@@ -153,21 +150,26 @@ class Observer:
         with self._costed(step):
             taken = self._guarded("a validation", self._validation.submit, step, policy, always)
             if taken:
-                ask = self._ask if at_end_of_step or self._agreement is None else nobody
-                self._call("on_submit", SubmitEvent(int(step), self.logger, ask))
+                ask = self._ask if at_end_of_step or self._requests.agreement is None else nobody
+                self._hooks.call("on_submit", SubmitEvent(int(step), self.logger, ask))
         if taken:
             self._save_if_asked(int(step))
         return bool(taken)
 
     @property
+    def asks(self) -> Asks:
+        """What is asked of the training now."""
+        return self._requests.asks
+
+    @property
     def last_step(self) -> int | None:
         """The number of the last step, None before the first."""
-        return self._step
+        return self._steps.last
 
     @property
     def agrees(self) -> bool:
         """Whether what is asked is the same in all processes of the run."""
-        return self._agreement is not None or process_count() == 1
+        return self._requests.agree
 
     @property
     def validates(self) -> bool:
@@ -185,13 +187,11 @@ class Observer:
 
     def forget_checkpoint(self) -> None:
         """The state of the training as it is now cannot be saved: what was asked for it is wanted no longer."""
-        self._wanted.checkpoint_done()
-        self.asks.checkpoint_done()
+        self._requests.forget_checkpoint()
 
     def forget_asks(self) -> None:
         """What was asked is wanted no longer: the training that it was asked of is over."""
-        self._wanted.clear()
-        self.asks.clear()
+        self._requests.forget()
 
     def forget_policy(self) -> None:
         """The policy that waits for its validation is another one by now."""
@@ -212,7 +212,7 @@ class Observer:
             if self._validation is not None:
                 self._guarded("closing the validation", self._validation.close)
                 self._hand_out_reports()
-            self._call("on_end", EndEvent(self._step, self.logger))
+            self._hooks.call("on_end", EndEvent(self._steps.last, self.logger))
         finally:  # also when Ctrl-C ends the wait for a validation
             self.logger.close()
             for close in self._closing:
@@ -234,76 +234,15 @@ class Observer:
     ) -> None:
         self.close()
 
-    def _event(
-        self,
-        step: int,
-        rollout: Given | None,
-        update: Given | None,
-        values: Mapping[str, Any],
-        timings: Mapping[str, float],
-        batch: Mapping[str, Any] | None,
-        trees: Trees | None,
-    ) -> StepEvent:
-        now = time.perf_counter()
-        step_s = now - self._stepped_at if self._stepped_at is not None else None
-        overhead_s, self._overhead_before = self.overhead_s - self._overhead_before, self.overhead_s
-        self._stepped_at = now
-        self._step = int(step)
-        ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead.step != self._step:
-            ahead = RolloutEvent(self._step, self.logger)
-        rollout_of = ahead.rollout if rollout is None else self._source(rollout)
-        since = self._since(self._step, rollout_of)
-        if rollout_of is not None:
-            self._last_rollout = self._step
-        return StepEvent(
-            step=self._step,
-            logger=self.logger,
-            rollout=rollout_of,
-            since=since,
-            update=ahead.update if update is None else self._source(update),
-            values=_read_only(values),
-            timings=MappingProxyType(unchanging(timings)),
-            batch=_read_only(batch),
-            trees=trees,
-            step_s=step_s,
-            overhead_s=overhead_s,
-            overhead_fraction=self.overhead_fraction,
-            callback_s=MappingProxyType(self._callback_s),
-            ask=self._ask,
-        )
-
-    def _since(self, step: int, rollout: object) -> int | None:
-        """The last step before this one that had a rollout, for a step that has one too."""
-        last = self._last_rollout
-        return last if rollout is not None and last is not None and last < step else None
-
-    def _source(self, given: Given | None) -> Source | None:
-        return None if given is None else self._guarded("a rollout", Source, given)
-
     def _hand_out_reports(self) -> None:
         while self._validation is not None and (report := self._validation.poll()) is not None:
-            step = report.policy_step if self._step is None else self._step
-            self._call("on_report", ReportEvent(step, report, self.logger, self._ask))
-
-    def _call(self, hook: str, event: Any) -> None:
-        for name, method in self._hooks[hook]:
-            began = time.perf_counter()
-            try:
-                method(event)
-            except Exception as error:  # whatever a callback of anyone's raises, training goes on
-                self.logger.complaints.add(f"{name}.{hook} at step {getattr(event, 'step', None)}", error)
-            self._callback_s[name] += time.perf_counter() - began
-
-    def _agree(self, step: int) -> None:
-        if self._agreement and (agreed := self._agreement.settled(step, self._wanted.as_text())):
-            self._wanted.clear()
-            self.asks.take_in(agreed)
+            step = report.policy_step if self._steps.last is None else self._steps.last
+            self._hooks.call("on_report", ReportEvent(step, report, self.logger, self._ask))
 
     def _ask(self, request: Request) -> None:
-        if self.asks.lacks(request) and self._wanted.add(request):
+        if self._requests.add(request):
             kind = "checkpoint" if isinstance(request, Checkpoint) else "stop"
-            self.logger.log(self._step or 0, {f"asked/{kind}": Text(request.why)}, stream="system")
+            self.logger.log(self._steps.last or 0, {f"asked/{kind}": Text(request.why)}, stream="system")
 
     def _save_if_asked(self, step: int) -> None:
         why = self.asks.checkpoint
@@ -322,7 +261,7 @@ class Observer:
 
     def _call_saved(self, step: int, path: str | Path, why: str, known: Mapping[str, Any]) -> None:
         event = CheckpointEvent(int(step), Path(path).absolute(), why, self.logger, **known)
-        self._call("on_checkpoint", event)
+        self._hooks.call("on_checkpoint", event)
 
     def _guarded(self, what: str, hook: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -334,11 +273,6 @@ class Observer:
     def _costed(self, step: int) -> _Costed:
         self.start(step)
         return _Costed(self)
-
-
-def _read_only(given: Any) -> Any:
-    # The loop's own dictionary, which no callback may write into. What is none is left for the callbacks to refuse.
-    return MappingProxyType(given) if isinstance(given, Mapping) else given
 
 
 class _Costed:
