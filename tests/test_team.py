@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
@@ -136,6 +137,23 @@ def test_without_process_0_nothing_is_measured(run: Run, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         (said,) = [record.message for record in caplog.records]
     assert "process 0 cannot be reached: ConnectionRefusedError" in said
+
+
+def test_a_process_0_that_ends_in_the_middle_is_missed_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of the others says so when a contribution no longer gets through, and goes on without measuring."""
+    for other in run.others:
+        other.gathered(0, "own")
+    assert run.first.gathered(0, "own") == ["own"] * 3
+    run.first.close()
+    for step in range(1, 1000):
+        for other in run.others:
+            assert other.gathered(step, "own") == []
+        if not any(other.alive for other in run.others):
+            break
+        time.sleep(0.01)  # the connection may take what it will never deliver
+    said = [record.message for record in caplog.records if "process 0 cannot be reached" in record.message]
+    assert len(said) == len(run.others)
+    assert all("Training goes on" in message for message in said)
 
 
 def closed_port() -> int:
