@@ -3,10 +3,13 @@
 import json
 import logging
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
+from subprocess import PIPE
 
 import pytest
 
@@ -139,21 +142,42 @@ def test_without_process_0_nothing_is_measured(run: Run, caplog: pytest.LogCaptu
     assert "process 0 cannot be reached: ConnectionRefusedError" in said
 
 
-def test_a_process_0_that_ends_in_the_middle_is_missed_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """Each of the others says so when a contribution no longer gets through, and goes on without measuring."""
-    for other in run.others:
-        other.gathered(0, "own")
-    assert run.first.gathered(0, "own") == ["own"] * 3
-    run.first.close()
+DYING = """
+import os, signal, sys
+from tests.shelf import Shelf
+from tests.test_team import KEY
+from toolkit.complaints import Complaints
+from toolkit.team import Collector
+
+shelf = Shelf()
+first = Collector(shelf, KEY, 2, 60.0, Complaints())
+print(shelf.texts[KEY], flush=True)
+print(first.gathered(0, "a"), flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_0_that_is_killed_in_the_middle_is_missed_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """The other says so when a contribution no longer gets through, and goes on without measuring."""
+    with subprocess.Popen([sys.executable, "-c", DYING], stdin=PIPE, stdout=PIPE, text=True) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        run.shelf.put(KEY, first.stdout.readline())
+        other = run.others[0]
+        other.gathered(0, "b")
+        assert first.stdout.readline() == "['a', 'b']\n"
+        first.stdin.write("\n")
+        first.stdin.close()
+        first.wait()
     for step in range(1, 1000):
-        for other in run.others:
-            assert other.gathered(step, "own") == []
-        if not any(other.alive for other in run.others):
+        assert other.gathered(step, "b") == []
+        if not other.alive:
             break
-        time.sleep(0.01)  # the connection may take what it will never deliver
-    said = [record.message for record in caplog.records if "process 0 cannot be reached" in record.message]
-    assert len(said) == len(run.others)
-    assert all("Training goes on" in message for message in said)
+        time.sleep(0.01)  # the system may still take what it will never deliver
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith("left out what process 1 measures: ToolkitError: process 0 cannot be reached: ")
+    assert said.endswith("Training goes on")
 
 
 def closed_port() -> int:
