@@ -25,11 +25,10 @@ def report(clock: str, blocks: Mapping[str, Sequence[Sequence[float]]]) -> None:
     `blocks` has the seconds of each step, block by block, as many blocks of each kind.
     """
     means = {kind: np.array([np.mean(block) for block in blocks[kind]]) for kind in KINDS}
-    medians = {kind: np.array([np.median(block) for block in blocks[kind]]) for kind in KINDS}
     bare = np.concatenate([np.asarray(block) for block in blocks["without"]]) * 1e3
     print(f"{clock}: a step without takes {np.mean(bare):.2f} ms in the mean, {np.median(bare):.2f} in the median")
     for kind, others in (("with", ("without", "without again")), ("without again", ("without",))):
-        print(f"  {kind}: mean {_ratio(means, kind, others)}; median of a block {_ratio(medians, kind, others)}")
+        print(f"  {kind}: {_ratio(means, kind, others)}")
 
 
 def _ratio(found: Mapping[str, np.ndarray], kind: str, others: Sequence[str]) -> str:

@@ -41,6 +41,16 @@ def test_a_switch_turns_a_section_off_and_keeps_its_other_settings() -> None:
     assert load({"metrics": {"format": False}}, ["metrics.format.every=5"]).metrics.format.every == 5
 
 
+@pytest.mark.parametrize(
+    "overrides", [["checkpoints=true", "checkpoints.keep=2"], ["checkpoints.keep=2", "checkpoints=true"]]
+)
+def test_a_part_that_is_switched_on_stays_so_with_a_setting_of_it(overrides: list[str]) -> None:
+    """In whatever order the two are given, and also where a file switches it on."""
+    for found in (load("grpo", overrides), load({"checkpoints": True}, ["checkpoints.keep=2"])):
+        assert (found.checkpoints.enabled, found.checkpoints.keep) == (True, 2)
+    assert not load("grpo", [*overrides, "checkpoints.enabled=false"]).checkpoints.enabled
+
+
 def test_due_names_the_families_of_a_step() -> None:
     """A family is due at step 0 and at each multiple of its own frequency, unless it is off."""
     metrics = load("grpo", ["metrics.policy.every=3", "metrics.format=false"]).metrics

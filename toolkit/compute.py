@@ -39,7 +39,8 @@ class ComputeCost:
         tokens = record.values.get("throughput/tokens")
         if not isinstance(tokens, float):
             return {}
-        flops = (_TRAINED * self._settings.passes + _GENERATED) * parameters * tokens
+        trained, generated = _TRAINED * self._settings.passes, _GENERATED
+        flops = (trained + generated) * parameters * tokens
         since, self._last_step = self._last_step, record.step
         rollouts = (record.step - since) // self._settings.steps if since is not None else 1
         self._total += flops * max(rollouts, 1)
@@ -48,7 +49,8 @@ class ComputeCost:
         costs: dict[str, Value] = {"compute/flops": flops, "compute/flops_total": self._total}
         step_s, reward = record.values.get("time/step_s"), record.values.get("rewards/total/moving_average")
         if self._peak and isinstance(step_s, float) and step_s > 0:
-            costs["compute/mfu"] = flops / self._settings.steps / step_s / self._peak
+            of_step = (trained / self._settings.steps + generated) * parameters * tokens
+            costs["compute/mfu"] = of_step / step_s / self._peak
         if isinstance(reward, float):
             _, first = self._first.setdefault("reward", (record.time, reward))
             costs["compute/reward_per_pflop"] = (reward - first) / (self._total / 1e15)

@@ -86,7 +86,9 @@ def load(source: Source = "grpo", overrides: Sequence[str] = ()) -> Config:
     try:
         if is_logging_plan(node):
             node = OmegaConf.create(translated(name, _tree(node)))
-        settings = _tree(OmegaConf.merge(node, *(_spell_switches(node, change) for change in changes)))
+        for change in changes:
+            node = cast(DictConfig, OmegaConf.merge(node, _spell_switches(node, change)))
+        settings = _tree(node)
         learn(settings)
         return Config.model_validate(settings)
     except OmegaConfBaseException as error:
@@ -176,10 +178,15 @@ def _parse_override(text: str) -> DictConfig:
 
 
 def _spell_switches(base: DictConfig, change: DictConfig) -> DictConfig:
-    """`change` with each true or false that meets a section of `base` spelled out as that section's `enabled`."""
+    """`change` with each true or false that meets a section spelled out as that section's `enabled`.
+
+    A true of `base` that meets a section is kept: what is switched on is not switched off by a setting of it.
+    """
     spelled = {}
     for key, value in change.items_ex(resolve=False):
         below = base.get(key)
+        if below is True and isinstance(value, DictConfig):
+            value = OmegaConf.merge({"enabled": True}, value)
         if isinstance(below, DictConfig):
             value = {"enabled": value} if isinstance(value, bool) else value
             value = _spell_switches(below, value) if isinstance(value, DictConfig) else value

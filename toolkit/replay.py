@@ -108,7 +108,7 @@ def _rollout(rows: Sequence[Row], fields: Fields) -> Rollout:
         weights={name: weight for row in rows for name, weight in row.weights.items()},
         prompts=[row.prompt for row in rows],
         completions=[row.completion for row in rows],
-        references=_all([row.reference for row in rows]),
+        references=_any([row.reference for row in rows]),
         advantages=_array(_all([row.advantage for row in rows])),
         mask=_mask(_all([row.length for row in rows])),
         **_groups(rows, fields),
@@ -123,6 +123,10 @@ def _groups(rows: Sequence[Row], fields: Fields) -> dict[str, Any]:
     names = [row.prompt if row.group is None else row.group for row in rows]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return {"group_ids": np.array([numbers[name] for name in names])}
+
+
+def _any(values: list[Any]) -> list[Any] | None:
+    return None if values.count(None) == len(values) else values
 
 
 def _all(values: list[Any]) -> list[Any] | None:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,60 @@ def test_an_index_that_is_torn_is_no_reason_to_delete(tmp_path: Path, caplog: py
     run = Run(tmp_path, every=1, keep=1).train({}, 5)
     assert run.kept == [4, 8]
     assert any("CheckpointCallback.on_start" in line for line in caplog.messages)
+
+
+def hosted(directory: Path, **settings: Any) -> tuple[Observer, Callable[..., Path]]:
+    """An observer, and what has a host save a step."""
+    callback = CheckpointCallback(Checkpoints(**settings), directory / "run" / "checkpoints")
+    observer = Observer(Logger([]), [callback])
+
+    def saved(step: int, **known: bool) -> Path:
+        path = directory / f"checkpoint-{step}"
+        path.mkdir(exist_ok=True)
+        observer.saved(step, path, **known)
+        return path
+
+    return observer, saved
+
+
+def test_what_a_host_saved_only_for_us_is_kept_down_to_a_number(tmp_path: Path) -> None:
+    """And what it would have saved anyway is never deleted, also where it says so later, as at the end of an epoch."""
+    observer, saved = hosted(tmp_path, enabled=True, keep=2)
+    with observer:
+        for step in range(1, 8):
+            saved(step, expendable=step != 2)
+            if step == 3:
+                saved(step)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in (2, 3, 6, 7)]
+
+
+def test_switched_off_nothing_of_a_host_is_deleted(tmp_path: Path) -> None:
+    """A callback of the user's own may have asked for it."""
+    observer, saved = hosted(tmp_path, keep=1)
+    with observer:
+        paths = [saved(step, expendable=True) for step in range(4)]
+    assert all(path.is_dir() for path in paths)
+
+
+def test_what_somebody_else_deletes_leaves_the_index(tmp_path: Path) -> None:
+    """While the run goes on, and while nothing runs; what is still to be written stays in it."""
+
+    def indexed() -> list[int]:
+        index = json.loads((tmp_path / "run" / "checkpoints" / "index.json").read_text())
+        return [entry["step"] for entry in index["checkpoints"]]
+
+    observer, saved = hosted(tmp_path, enabled=True)
+    with observer:
+        first, second, third = (saved(step) for step in range(3))
+        first.rmdir()
+        observer.saved(3, tmp_path / "checkpoint-3")
+        assert indexed() == [1, 2, 3]
+    second.rmdir()
+    observer, saved = hosted(tmp_path, enabled=True)
+    with observer:
+        saved(4)
+    assert indexed() == [2, 4]
+    assert third.is_dir()
 
 
 def test_nobody_who_saves_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -221,17 +221,22 @@ def test_rows_that_wait_keep_no_gradients_and_no_batch(callback: Callback, tmp_p
 
 
 def test_no_callback_can_write_into_what_the_loop_gave() -> None:
-    """The loop's dictionaries stay as they were, and the next callback sees the same."""
+    """The loop's dictionaries stay as they were; those that hold arrays remain trees to JAX."""
 
     class Writer:
         def on_step(self, event: StepEvent) -> None:
-            for given in (event.values, event.timings, event.batch):
+            for given in (event.values, event.timings):
                 with pytest.raises(TypeError, match="does not support item assignment"):
                     given["loss"] = 0.0  # type: ignore[index]  # wrong on purpose
+            for tree in (event.batch, event.trees):
+                assert jax.tree.leaves(tree) == [0.5]
+                tree["loss"] = 0.0  # type: ignore[index]  # wrong on purpose
 
     logger = Logger([])
+    lent: list[dict[str, Any]] = [{"loss": 0.5} for _ in range(4)]
     with Observer(logger, [Writer()]) as observer:
-        observer.step(0, values={"loss": 0.5}, timings={"train_s": 1.0}, batch={"loss": [0.5]})
+        observer.step(0, values=lent[0], timings=lent[1], batch=lent[2], trees=lent[3])
+    assert lent == [{"loss": 0.5}] * 4
     assert logger.health.bad_values == 0
 
 

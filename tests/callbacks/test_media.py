@@ -49,6 +49,15 @@ def test_a_renderer_sees_the_step_as_it_was() -> None:
         np.testing.assert_allclose(picture.pixels, np.full((2, 4), step / 10, np.float32))
 
 
+def test_where_not_every_step_has_a_rollout_it_is_drawn_of_the_next_that_has_one() -> None:
+    """A generation that serves two steps is drawn, though no multiple of the schedule has one."""
+    sink, seen = MemorySink(), list[Scene]()
+    with Observer(Logger([sink]), [MediaCallback(Media(every=4), {"look": seen.append})]) as observer:
+        for step in range(1, 10):
+            observer.step(step, Rollout(rewards={"a": [0.0]}) if step % 2 else None)
+    assert [(scene.step, scene.rollout is None) for scene in seen] == [(5, False), (9, False)]
+
+
 def test_pixels_are_a_picture_and_frames_a_film() -> None:
     """What is one already stays as it is, and None is nothing to show."""
     made = Video(np.zeros((2, 3, 3, 3), np.uint8), fps=2.0, caption="mine")

@@ -104,17 +104,19 @@ def test_histograms_are_logged_when_they_are_due_too() -> None:
 
 def test_what_was_due_since_the_last_rollout_is_measured_of_the_next() -> None:
     """Where a generation serves two steps, a family of every ten is not left out for ever; nor after a restart."""
+    passed = rollout(entropy=np.full((4, 3), 0.4, np.float32))
     settings, sink = load({"metrics": {"rewards": {"every": 10}, "histograms": {"every": 10}}}).metrics, MemorySink()
     with Observer(Logger([sink]), [MetricsCallback(settings)]) as observer:
         for step in [*range(1, 26), *range(1, 12)]:
             given = rollout() if step % 2 else None
             if step % 3:
-                observer.step(step, given, update=rollout())
+                observer.step(step, given, update=passed)
             else:
-                observer.ahead(step, given, update=rollout())
+                observer.ahead(step, given, update=passed)
                 observer.step(step)
-    for key in ("mean", "histogram"):
-        assert [step for step, _ in sink.series(f"rewards/correct/{key}")] == [11, 21, 11]
+    for key in ("rewards/correct/mean", "rewards/correct/histogram"):
+        assert [step for step, _ in sink.series(key)] == [11, 21, 11]
+    assert [step for step, _ in sink.series("policy/entropy_histogram")] == [10, 20, 10]  # an update at every step
 
 
 def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:

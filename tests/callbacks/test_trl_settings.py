@@ -250,7 +250,7 @@ def test_a_callback_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_a_callback_are_its_observers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Held-out data is validated and schedules are followed, as with `watch`; another clip range is said once."""
+    """Held-out data is validated and schedules are followed, as with `watch`; another clip range is said."""
     settings = [*TOKENS, "metrics.drift=false", "layers.every=2", "validation.scorers=[format]"]
     heldout = HeldOut("sums", ["2 plus 2 is"], ["4"])
     observer = toolkit.observe("minimal", tmp_path / "run", overrides=settings, heldout=heldout)

@@ -107,13 +107,14 @@ class StartEvent:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEvent:
-    """What `step` is measured from is there already, while it goes on; its `StepEvent` brings the same three again."""
+    """What `step` is measured from is there already, while it goes on; its `StepEvent` brings it again."""
 
     step: int
     logger: Logger
     rollout: Source | None = None
     update: Source | None = None
     since: int | None = None
+    update_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,10 @@ class StepEvent:
     """One step of training, as it ends.
 
     `rollout` is what was generated for the step, None where it reuses an older one, and `since` the last step before
-    that had one, None where it is not known. `update` has the token statistics
-    of the optimiser's pass where they come separately, in rows of another order. `values` are the host's own scalars,
-    and `timings` seconds by phase, beside those that the rollout has. `batch` is a batch of any other kind, by name,
-    and `trees` the gradients, parameters and so on.
+    that had one, None where it is not known. `update` has the token statistics of the optimiser's pass where they come
+    separately, in rows of another order; `update_since` is as `since`, of the update or, without one, of the rollout.
+    `values` are the host's own scalars, and `timings` seconds by phase, beside those that the rollout has. `batch` is a
+    batch of any other kind, by name, and `trees` the gradients, parameters and so on.
 
     `step_s` is the time since the last step, None at the first; `overhead_s` what the observer took of it on this
     thread, and `overhead_fraction` its share of all time so far; `callback_s` the seconds of each callback so far.
@@ -144,6 +145,7 @@ class StepEvent:
     callback_s: Mapping[str, float] = field(default_factory=dict)
     ask: Ask = nobody
     since: int | None = None
+    update_since: int | None = None
 
     def lean(self) -> StepEvent:
         """Without what is only lent for the step: a row that waits for the worker would keep all of it in memory."""

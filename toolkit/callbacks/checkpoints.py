@@ -68,6 +68,8 @@ class CheckpointCallback:
         index = self._directory / "index.json"
         if index.exists():
             self._entries = [Entry(**entry) for entry in json.loads(index.read_text())["checkpoints"]]
+            self._there = {entry.path for entry in self._entries if self._whole(entry).parent.exists()}
+            self._forget_deleted()
             self._best = self._chosen()
 
     def on_step(self, event: StepEvent) -> None:
@@ -87,11 +89,14 @@ class CheckpointCallback:
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Enter it into the index, and let go of those that are too many."""
         self._unanswered = 0
-        heldout = self._early.pop(event.step, {})
-        entry = Entry(event.step, self._written(event.path), event.why, time.time(), event.ours, heldout)
-        self._entries = [*(other for other in self._entries if other.path != entry.path), entry]
-        if event.expendable:
-            self._expendable.add(entry.path)
+        path = self._written(event.path)
+        before = next((other for other in self._entries if (other.path, other.step) == (path, event.step)), None)
+        heldout = (before.heldout if before else {}) | self._early.pop(event.step, {})
+        entry = Entry(event.step, path, event.why, time.time(), event.ours, heldout)
+        self._entries = [*(other for other in self._entries if other.path != path), entry]
+        self._expendable.discard(path)
+        if event.expendable and self._settings.enabled:
+            self._expendable.add(path)
         row: dict[str, Any] = {"checkpoint/saved": Text(f"step {event.step} at {event.path}: {event.why}")}
         if event.seconds is not None:
             row["time/checkpoint_s"] = event.seconds
@@ -170,7 +175,8 @@ class CheckpointCallback:
 
     def _superfluous(self) -> list[Entry]:
         older = [entry for entry in self._entries if self._is_ours(entry)][: -self._settings.keep]
-        return [entry for entry in older if entry is not self._best and entry.step not in self._submitted]
+        best = self._best.path if self._best else None
+        return [entry for entry in older if entry.path != best and entry.step not in self._submitted]
 
     def _is_ours(self, entry: Entry) -> bool:
         """Whether it may be deleted: an index may have been copied, and name the checkpoints of another run."""

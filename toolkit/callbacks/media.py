@@ -45,13 +45,19 @@ class MediaCallback:
     def __init__(self, settings: Media, renderers: Mapping[str, Renderer]) -> None:
         self._settings = settings
         self._renderers = dict(renderers)
+        self._of_rollouts = False
 
     def on_step(self, event: StepEvent) -> None:
-        """Take hold of the step when it is due; the renderers are called by the worker."""
-        if not self._renderers or not self._settings.due(event.step, event.since):
+        """Take hold of the step when it is due; the renderers are called by the worker.
+
+        Where there are rollouts, but not at every step, it waits for the next one.
+        """
+        source = event.rollout if event.rollout and not event.rollout.measured else None
+        self._of_rollouts |= source is not None
+        wanted = self._renderers and (source or not self._of_rollouts)
+        if not wanted or not self._settings.due(event.step, event.since):
             return
-        source = event.rollout
-        rollouts_of = source.later() if source and not source.measured else None
+        rollouts_of = source.later() if source else None
         batch_of, values = hold_all(dict(event.batch or {})), unchanging(event.values)
         step, complaints = event.step, event.logger.complaints
 

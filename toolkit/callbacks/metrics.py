@@ -71,7 +71,7 @@ class MetricsCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
-        families = self._settings.due(event.step)  # of the step itself
+        families = self._settings.due(event.step, event.since)
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families:
             row |= {f"time/{phase}": seconds for phase, seconds in event.timings.items()}
@@ -87,7 +87,8 @@ class MetricsCallback:
         """What the worker calls for the row, with hold taken of the arrays."""
         families = self._settings.due(event.step, event.since)
         of_rollout = families - _OF_UPDATE if event.update else families
-        wanted = ((event.rollout, of_rollout), (event.update, families & (_OF_UPDATE | _OF_BOTH)))
+        of_update = self._settings.due(event.step, event.update_since) & (_OF_UPDATE | _OF_BOTH)
+        wanted = ((event.rollout, of_rollout), (event.update, of_update))
         return [part for source, of_it in wanted if source and of_it and (part := self._part(source, of_it, event))]
 
     def _part(self, source: Source, families: frozenset[str], event: RolloutEvent | StepEvent) -> _Part | None:
@@ -127,10 +128,18 @@ class MetricsCallback:
         return row
 
     def _due(self, values: Mapping[str, Value], event: StepEvent) -> Mapping[str, Value]:
-        """The values, without their histograms where those are not due: they are half of TensorBoard's work."""
-        if "histograms" in self._settings.due(event.step, event.since):
+        """The values, without the histograms that are not due: they are half of TensorBoard's work."""
+        of_rollout, of_update = (
+            "histograms" in self._settings.due(event.step, since) for since in (event.since, event.update_since)
+        )
+        if of_rollout and of_update:
             return values
-        return {key: value for key, value in values.items() if type(value) is not Histogram}
+        due = dict.fromkeys(_OF_UPDATE, of_update)
+        return {
+            key: value
+            for key, value in values.items()
+            if type(value) is not Histogram or due.get(key.partition("/")[0], of_rollout)
+        }
 
     def _judged(
         self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints

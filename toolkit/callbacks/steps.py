@@ -26,6 +26,7 @@ class StepEvents:
         self._ask = ask
         self._ahead: RolloutEvent | None = None
         self._last_rollout: int | None = None
+        self._last_update: int | None = None
         self._ended_at: float | None = None
         self._overhead_s = 0.0
 
@@ -33,7 +34,7 @@ class StepEvents:
         """The event of a step that goes on."""
         step = int(step)
         sources = self._source(rollout), self._source(update)
-        self._ahead = RolloutEvent(step, self._logger, *sources, self._since(step, rollout))
+        self._ahead = RolloutEvent(step, self._logger, *sources, *self._since(*sources))
         return self._ahead
 
     def ended(
@@ -59,30 +60,34 @@ class StepEvents:
         if ahead is None or ahead.step != self.last:
             ahead = RolloutEvent(self.last, self._logger)
         rollout_of = ahead.rollout if rollout is None else self._source(rollout)
-        since = self._since(self.last, rollout_of)
-        if rollout_of is not None:
+        update_of = ahead.update if update is None else self._source(update)
+        since, update_since = self._since(rollout_of, update_of)
+        if rollout_of:
             self._last_rollout = self.last
+        if rollout_of or update_of:
+            self._last_update = self.last
         return StepEvent(
             step=self.last,
             logger=self._logger,
             rollout=rollout_of,
-            since=since,
-            update=ahead.update if update is None else self._source(update),
-            values=_read_only(values),
+            update=update_of,
+            values=MappingProxyType(values) if isinstance(values, Mapping) else values,
             timings=MappingProxyType(unchanging(timings)),
-            batch=_read_only(batch),
-            trees=trees,
+            batch=_own(batch),
+            trees=_own(trees),
             step_s=step_s,
             overhead_s=of_step,
             overhead_fraction=overhead_fraction,
             callback_s=self._callback_s,
             ask=self._ask,
+            since=since,
+            update_since=update_since,
         )
 
-    def _since(self, step: int, rollout: object) -> int | None:
-        """The last step before this one that had a rollout, for a step that has one too."""
-        last = self._last_rollout
-        return last if rollout is not None and last is not None and last < step else None
+    def _since(self, rollout: Source | None, update: Source | None) -> tuple[int | None, int | None]:
+        """The last step before that had a rollout, for a step that has one too; and the same of updates."""
+        since = self._last_rollout if rollout else None
+        return since, self._last_update if update else since
 
     def _source(self, given: Given | None) -> Source | None:
         try:
@@ -92,6 +97,6 @@ class StepEvents:
             return None
 
 
-def _read_only(given: Any) -> Any:
-    # The loop's own dictionary, which no callback may write into. What is none is left for the callbacks to refuse.
-    return MappingProxyType(given) if isinstance(given, Mapping) else given
+def _own(given: Any) -> Any:
+    # Not the loop's own dictionary, which a callback might write into. What is none the callbacks refuse.
+    return dict(given) if isinstance(given, Mapping) else given

@@ -108,22 +108,13 @@ class TRLCallback(TrainerCallback):
         """Begin the run: forget what an earlier, broken-off training left, take the initial policy's logprobs."""
         if state.is_world_process_zero:
             self._observer.start(state.global_step, state.max_steps)
-        if self._observer.closed:
-            _log.warning("not observed: this run ended with an earlier training; call toolkit.watch before each")
+            self._say_what_will_be_missed(args)
         if self._trained:  # what an earlier training was asked, which broke off
             self._observer.forget_asks()
         self._trained = True
         self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
-        if args.save_total_limit and self._config.checkpoints.enabled and not args.load_best_model_at_end:
-            _log.warning(
-                "the trainer deletes all checkpoints but the last %d (save_total_limit), also the best by what is held "
-                "out: leave it unset, and checkpoints.keep counts those that were asked for",
-                args.save_total_limit,
-            )
         if self._capture is not None:
             self._capture.forget()
-        elif hasattr(args, "num_generations") and state.is_world_process_zero:
-            _log.warning("TRLCallback.attach(trainer) was not called: only what the trainer logs is observed")
         if (drift := self._drift) is not None:
             self._drifting.tried("the initial policy cannot be run", lambda: drift.start(state.global_step))
 
@@ -154,14 +145,16 @@ class TRLCallback(TrainerCallback):
         if self._observer.agrees and not self._observer.closed:  # of several processes all must know
             asked = self._observer.asks.checkpoint is not None
             # The best by the trainer's own metric may be any of its checkpoints.
-            self._saves_for_us = asked and not (control.should_save or args.load_best_model_at_end)
+            self._saves_for_us = asked and not (control.should_save or args.metric_for_best_model)
             control.should_save |= asked
             control.should_training_stop |= self._observer.asks.stop is not None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell the callbacks of the trainer's checkpoint."""
-        checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        self._observer.saved(state.global_step, checkpoint, expendable=self._saves_for_us)
+        expendable, self._saves_for_us = self._saves_for_us, False  # at the end of an epoch it may save once more
+        if not self._observer.closed:
+            checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            self._observer.saved(state.global_step, checkpoint, expendable=expendable)
 
     def on_log(
         self,
@@ -182,6 +175,18 @@ class TRLCallback(TrainerCallback):
         """Give the trainer its methods back, and write everything."""
         self.detach()
         self._observer.close()
+
+    def _say_what_will_be_missed(self, args: TrainingArguments) -> None:
+        if self._observer.closed:
+            _log.warning("not observed: this run ended with an earlier training; call toolkit.watch before each")
+        if self._capture is None and hasattr(args, "num_generations"):
+            _log.warning("TRLCallback.attach(trainer) was not called: only what the trainer logs is observed")
+        if args.save_total_limit and self._config.checkpoints.enabled:
+            _log.warning(
+                "the trainer deletes all checkpoints but the last %d (save_total_limit), also the best by what is held "
+                "out: leave it unset, and checkpoints.keep counts those that were asked for",
+                args.save_total_limit,
+            )
 
     def _measured_ahead(self, trainer: Any, capture: Capture) -> float:
         """Have the step measured while the trainer goes backward through its last loss; what the observer counts of it.
@@ -276,10 +281,10 @@ def _with_clip_range(config: Config, args: Any) -> Config:
 def _with_size(config: Config, trainer: Trainer) -> Config:
     """The configuration with what `compute/` needs to know of the model and the training, where it is not given."""
     compute = config.metrics.compute
-    if compute.parameters is not None:
-        return config
     model: Any = getattr(trainer, "model", None)
-    parameters = sum(weight.numel() for weight in model.parameters()) if model is not None else None
+    parameters = compute.parameters
+    if parameters is None and model is not None:
+        parameters = sum(weight.numel() for weight in model.parameters())
     passes = getattr(trainer.args, "num_iterations", 1)
     batches = getattr(trainer.args, "steps_per_generation", None) or 1
     steps = max(1, passes * batches // getattr(trainer.args, "gradient_accumulation_steps", 1))

@@ -43,4 +43,6 @@ class Scheduled(Switch):
 
 def has_turn(every: int, step: int, since: int | None = None) -> bool:
     """Whether `step` is a multiple of `every`, or one lies between it and the step `since`, which had its turn."""
-    return step % every == 0 if since is None else step // every > since // every
+    if since is None or since >= step:  # a training may begin again at a lower step
+        return step % every == 0
+    return step // every > since // every

@@ -108,7 +108,8 @@ class Checkpoints(Scheduled):
     """Checkpoints: every so many steps, of each policy that is validated, and when an alert is said.
 
     `best` says by which held-out results the best one is chosen, as a pattern of DATASET/SCORER; none is chosen where
-    it is null. `keep` of those that the run saved itself are kept, the newest, and the best besides.
+    it is null. `keep` of those that the run saved itself, or had its host save, are kept, the newest, and the best
+    besides.
     """
 
     enabled: bool = False
