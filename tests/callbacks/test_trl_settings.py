@@ -364,6 +364,11 @@ def test_a_run_that_ended_asks_nothing_of_a_later_training(tmp_path: Path, caplo
     trainer.train()
     assert trainer.state.global_step == 4
     assert sum("call toolkit.watch before each" in said for said in caplog.messages) == 1
+    caplog.clear()
+    toolkit.watch(trainer, "minimal", tmp_path / "again", overrides=QUIET)
+    trainer.train()
+    assert [*journal(tmp_path / "again")] == [1, 2, 3, 4]
+    assert [said for said in caplog.messages if "toolkit.watch" in said] == []
 
 
 def test_what_a_broken_off_training_was_asked_is_forgotten(tmp_path: Path) -> None:

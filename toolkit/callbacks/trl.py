@@ -20,8 +20,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from toolkit.callbacks.methods import Level
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl_capture import Capture
+from toolkit.callbacks.trl_config import check_clip_range, fitted
 from toolkit.callbacks.trl_drift import Drift
-from toolkit.callbacks.trl_validation import attach_validation
+from toolkit.callbacks.trl_validation import TRLValidation, attach_validation
 from toolkit.config import Config
 from toolkit.own_log import log as _log
 from toolkit.record import Value
@@ -44,7 +45,8 @@ def attach(
     """
     _keep_jax_on_the_cpu()
     directory = Path(directory or f"{trainer.args.output_dir}/toolkit")
-    observer = make(_with_size(_with_clip_range(config, trainer.args), trainer), directory)
+    observer = make(fitted(config, trainer), directory)
+    _remove_ended(trainer)
     callback = TRLCallback(observer)
     trainer.add_callback(callback)
     callback.attach(trainer)
@@ -73,7 +75,7 @@ class TRLCallback(TrainerCallback):
 
     def __init__(self, observer: Observer) -> None:
         _keep_jax_on_the_cpu()
-        self._observer = observer
+        self.observer = observer
         self._config = observer.config
         self._capture: Capture | None = None
         self._drift: Drift | None = None
@@ -86,13 +88,13 @@ class TRLCallback(TrainerCallback):
 
     def attach(self, trainer: Trainer) -> None:
         """Observe what passes through this trainer too, until its training ends, and validate on held-out data."""
-        attach_validation(trainer, self._observer, before=self)
+        attach_validation(trainer, self.observer, before=self)
         if not any(hasattr(trainer, method) for method in _GENERATING):
             _log.warning("%s is not a GRPOTrainer: of it only what it logs is observed", type(trainer).__name__)
             return
         self._capture = capture = Capture(trainer, lambda: self._measured_ahead(trainer, capture))
         self._capture.attach()
-        self._check_clip_range(trainer.args)
+        check_clip_range(self._config, trainer.args)
         if trainer.is_world_process_zero():
             self._drift = self._drifting.tried("it cannot be measured", lambda: self._drift_of(trainer))
 
@@ -107,12 +109,12 @@ class TRLCallback(TrainerCallback):
     ) -> None:
         """Begin the run: forget what an earlier, broken-off training left, take the initial policy's logprobs."""
         if state.is_world_process_zero:
-            self._observer.start(state.global_step, state.max_steps)
+            self.observer.start(state.global_step, state.max_steps)
             self._say_what_will_be_missed(args)
         if self._trained:  # what an earlier training was asked, which broke off
-            self._observer.forget_asks()
+            self.observer.forget_asks()
         self._trained = True
-        self._observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
+        self.observer.forget_checkpoint()  # a trainer saves after a step, when the policy is another one
         if self._capture is not None:
             self._capture.forget()
         if (drift := self._drift) is not None:
@@ -138,23 +140,23 @@ class TRLCallback(TrainerCallback):
         if self._capture is not None:
             rollout, update = self._capture.take()
             timings = self._capture.take_timings()
-            self._observer.overhead_s += self._capture.spent_s()
+            self.observer.overhead_s += self._capture.spent_s()
         trees, self._trees = self._trees, None
-        self._observer.step(state.global_step, rollout, update=update, timings=timings, trees=trees)
+        self.observer.step(state.global_step, rollout, update=update, timings=timings, trees=trees)
         self._log_drift(state.global_step)
-        if self._observer.agrees and not self._observer.closed:  # of several processes all must know
-            asked = self._observer.asks.checkpoint is not None
+        if self.observer.agrees and not self.observer.closed:  # of several processes all must know
+            asked = self.observer.asks.checkpoint is not None
             # The best by the trainer's own metric may be any of its checkpoints.
             self._saves_for_us = asked and not (control.should_save or args.metric_for_best_model)
             control.should_save |= asked
-            control.should_training_stop |= self._observer.asks.stop is not None
+            control.should_training_stop |= self.observer.asks.stop is not None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell the callbacks of the trainer's checkpoint."""
         expendable, self._saves_for_us = self._saves_for_us, False  # at the end of an epoch it may save once more
-        if not self._observer.closed:
+        if not self.observer.closed:
             checkpoint = f"{args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            self._observer.saved(state.global_step, checkpoint, expendable=expendable)
+            self.observer.saved(state.global_step, checkpoint, expendable=expendable)
 
     def on_log(
         self,
@@ -167,17 +169,17 @@ class TRLCallback(TrainerCallback):
         """Log the scalars; `Trainer.evaluate` passes its own here too, and TRL gives None for a mean over nothing."""
         given = {key: value for key, value in of_data_set(logs or {}).items() if value is not None}
         if state.is_world_process_zero and given:
-            self._observer.log(state.global_step, {"trainer": given})
+            self.observer.log(state.global_step, {"trainer": given})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the trainer its methods back, and write everything."""
         self.detach()
-        self._observer.close()
+        self.observer.close()
 
     def _say_what_will_be_missed(self, args: TrainingArguments) -> None:
-        if self._observer.closed:
+        if self.observer.closed:
             _log.warning("not observed: this run ended with an earlier training; call toolkit.watch before each")
         if self._capture is None and hasattr(args, "num_generations"):
             _log.warning("TRLCallback.attach(trainer) was not called: only what the trainer logs is observed")
@@ -194,46 +196,40 @@ class TRLCallback(TrainerCallback):
         The backward pass needs the interpreter little (with checkpoints of activations more), the generation of the
         next step for every token.
         """
-        overhead_s = self._observer.overhead_s
+        overhead_s = self.observer.overhead_s
         self._measuring_ahead.tried("the trainer is not what was expected", lambda: self._measure(trainer, capture))
-        return self._observer.overhead_s - overhead_s
+        return self.observer.overhead_s - overhead_s
 
     def _measure(self, trainer: Any, capture: Capture) -> None:
         if trainer.accelerator.sync_gradients:  # not before the last micro-batch
             rollout, update = capture.so_far()
-            self._observer.ahead(trainer.state.global_step + 1, rollout, update=update)
-
-    def _check_clip_range(self, args: Any) -> None:
-        counted, clipped = _clip_range_of(self._config), _clip_range(args)
-        if clipped and counted != clipped:
-            low, high = clipped
-            _log.warning(
-                "policy/clip_* count what is clipped at %s, and the trainer clips at %s: set metrics.policy.clip_low=%g"
-                " and clip_high=%g, or use toolkit.watch, which does",
-                counted,
-                clipped,
-                low,
-                high,
-            )
+            self.observer.ahead(trainer.state.global_step + 1, rollout, update=update)
 
     def _log_drift(self, step: int) -> None:
         if (drift := self._drift) is None:
             return
         began = perf_counter()
         if values := self._drifting.tried("the policy cannot be run", lambda: drift.values(step)):
-            self._observer.logger.log(step, values)
-            self._observer.overhead_s += perf_counter() - began
+            self.observer.logger.log(step, values)
+            self.observer.overhead_s += perf_counter() - began
 
     def _drift_of(self, trainer: Any) -> Drift | None:
         """The drift of a trainer without a reference model; none where one process alone cannot run the policy."""
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-        directory = self._observer.log_dir
+        directory = self.observer.log_dir
         if not self._config.metrics.drift.enabled or directory is None or trainer.args.beta or sharded:
             return None
         if trainer.eval_dataset is None:
             _log.info("policy/kl_init_* are not measured: the trainer has no eval_dataset to run the policy on")
             return None
         return Drift(trainer, self._config.metrics.drift, directory)
+
+
+def _remove_ended(trainer: Trainer) -> None:
+    """Take out what observed an earlier training of this trainer, to its end."""
+    for each in [*trainer.callback_handler.callbacks]:
+        if isinstance(each, (TRLCallback, TRLValidation)) and each.observer.closed:
+            trainer.remove_callback(each)
 
 
 def _reduced(model: torch.nn.Module, histograms: bool) -> Callable[[], Mapping[str, Value]]:
@@ -254,42 +250,6 @@ def of_data_set(logs: Mapping[str, Any]) -> dict[str, Any]:
         key if key.startswith(prefix) or not key.startswith("eval_") else prefix + key.removeprefix("eval_"): value
         for key, value in logs.items()
     }
-
-
-def _clip_range(args: Any) -> tuple[float, float] | None:
-    """How far below and above 1 the trainer's loss clips a ratio, if it does."""
-    low = getattr(args, "epsilon", None)
-    if low is None:
-        return None
-    high = getattr(args, "epsilon_high", None)
-    high = low if high is None else high
-    # CISPO has no lower bound, and its upper one bounds the ratio itself.
-    return (1.0, high - 1.0) if getattr(args, "loss_type", None) == "cispo" else (low, high)
-
-
-def _clip_range_of(config: Config) -> tuple[float, float]:
-    return config.metrics.policy.clip_low, config.metrics.policy.clip_high
-
-
-def _with_clip_range(config: Config, args: Any) -> Config:
-    """The configuration with the clip range that the trainer's loss has, if it has one."""
-    low, high = _clip_range(args) or _clip_range_of(config)
-    policy = config.metrics.policy.model_copy(update={"clip_low": low, "clip_high": high})
-    return config.model_copy(update={"metrics": config.metrics.model_copy(update={"policy": policy})})
-
-
-def _with_size(config: Config, trainer: Trainer) -> Config:
-    """The configuration with what `compute/` needs to know of the model and the training, where it is not given."""
-    compute = config.metrics.compute
-    model: Any = getattr(trainer, "model", None)
-    parameters = compute.parameters
-    if parameters is None and model is not None:
-        parameters = sum(weight.numel() for weight in model.parameters())
-    passes = getattr(trainer.args, "num_iterations", 1)
-    batches = getattr(trainer.args, "steps_per_generation", None) or 1
-    steps = max(1, passes * batches // getattr(trainer.args, "gradient_accumulation_steps", 1))
-    known = compute.model_copy(update={"parameters": parameters or None, "passes": passes, "steps": steps})
-    return config.model_copy(update={"metrics": config.metrics.model_copy(update={"compute": known})})
 
 
 def _keep_jax_on_the_cpu() -> None:
