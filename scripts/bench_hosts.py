@@ -33,13 +33,17 @@ def main() -> None:
 
 
 def trl() -> None:
-    """A tiny model, whose steps show the cost by itself, and two whose steps are long enough for a ratio."""
+    """A tiny model, whose steps show the cost by itself, and others whose steps are long enough for a ratio.
+
+    One of them keeps checkpoints of activations, as TRL does by default: its backward pass runs the layers again.
+    """
     trl_steps("tiny", width=64, layers=2, tokens=8, rounds=100)
     trl_steps("larger", width=192, layers=3, tokens=20, rounds=200)
+    trl_steps("larger, with checkpoints,", width=192, layers=3, tokens=20, rounds=120, checkpoints=True)
     trl_steps("largest", width=256, layers=3, tokens=40, rounds=120)
 
 
-def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int) -> None:
+def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int, checkpoints: bool = False) -> None:
     """Print what the steps of a model of this size take."""
     import torch
     from train_trl import correct, formatted, sums, tiny
@@ -64,7 +68,7 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int) -> N
             disable_tqdm=True,
             bf16=False,
             use_cpu=True,
-            gradient_checkpointing=False,
+            gradient_checkpointing=checkpoints,
         )
         data = {"train_dataset": sums(1000, seed=0), "eval_dataset": sums(8, seed=1)}
         trainer = GRPOTrainer(model, [correct, formatted], args=settings, processing_class=tokenizer, **data)
