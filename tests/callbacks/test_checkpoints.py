@@ -256,6 +256,28 @@ def test_what_a_host_saved_only_for_us_is_kept_down_to_a_number(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in (2, 3, 6, 7)]
 
 
+@pytest.mark.parametrize("rewound", [False, True])
+def test_a_second_save_of_a_step_keeps_its_result_and_another_training_does_not(tmp_path: Path, rewound: bool) -> None:
+    """At the end of an epoch a host saves the same weights once more; after a rewind they are others."""
+    observer, saved = hosted(tmp_path, enabled=True)
+    index = tmp_path / "run" / "checkpoints" / "index.json"
+    with observer:
+        saved(4)
+        entries = json.loads(index.read_text())["checkpoints"]
+    entries[0]["heldout"] = {"sums/accuracy": {"mean": 0.9, "low": 0.8}}
+    index.write_text(json.dumps({"best": None, "checkpoints": entries}))
+    callback = CheckpointCallback(Checkpoints(enabled=True), tmp_path / "run" / "checkpoints")
+    with Observer(Logger([]), [callback]) as observer:
+        observer.start()
+        if rewound:
+            observer.step(3)
+        observer.saved(4, tmp_path / "checkpoint-4")
+        if not rewound:
+            callback.on_report(ReportEvent(4, report(Skilled(0.9), 4), observer.logger))
+            observer.saved(4, tmp_path / "checkpoint-4")
+    assert bool(json.loads(index.read_text())["checkpoints"][0]["heldout"]) is not rewound
+
+
 def test_switched_off_nothing_of_a_host_is_deleted(tmp_path: Path) -> None:
     """A callback of the user's own may have asked for it."""
     observer, saved = hosted(tmp_path, keep=1)

@@ -55,7 +55,12 @@ def test_where_not_every_step_has_a_rollout_it_is_drawn_of_the_next_that_has_one
     with Observer(Logger([sink]), [MediaCallback(Media(every=4), {"look": seen.append})]) as observer:
         for step in range(1, 10):
             observer.step(step, Rollout(rewards={"a": [0.0]}) if step % 2 else None)
-    assert [(scene.step, scene.rollout is None) for scene in seen] == [(5, False), (9, False)]
+        for step in range(10, 20):
+            observer.step(step)
+    assert [(scene.step, scene.rollout is None) for scene in seen[:2]] == [(5, False), (9, False)]
+    assert [scene.step for scene in seen[2:]] == [
+        16
+    ]  # the last rollout was long ago: what it draws is of something else
 
 
 def test_pixels_are_a_picture_and_frames_a_film() -> None:

@@ -390,6 +390,18 @@ def test_what_a_broken_off_training_was_asked_is_forgotten(tmp_path: Path) -> No
     assert trainer.state.global_step == 4
 
 
+def test_what_broke_off_and_was_closed_no_longer_looks(tmp_path: Path) -> None:
+    """The trainer that is watched again has its own methods under the new observer's, and no others."""
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=1)
+    own = trainer._compute_loss
+    toolkit.watch(trainer, "minimal", tmp_path / "first", overrides=QUIET).close()
+    assert trainer._compute_loss != own
+    toolkit.watch(trainer, "minimal", tmp_path / "second", overrides=QUIET)
+    trainer.train()
+    assert trainer._compute_loss == own
+    assert [*journal(tmp_path / "second")] == [1]
+
+
 @pytest.mark.parametrize(("passes", "a_generation", "steps"), [(1, 1, 1), (2, 1, 2), (1, 4, 2), (2, 4, 4)])
 def test_operations_of_a_generation_count_once(tmp_path: Path, passes: int, a_generation: int, steps: int) -> None:
     """However many steps train on it."""

@@ -62,18 +62,23 @@ class CheckpointCallback:
         self._expendable: set[str] = set()
         self._there: set[str] = set()
         self._said_unmatched = False
+        self._just_saved: Entry | None = None  # a host may save a step once more, as at the end of an epoch
 
     def on_start(self, event: StartEvent) -> None:
         """Read the index of a run that goes on."""
         index = self._directory / "index.json"
         if index.exists():
             self._entries = [Entry(**entry) for entry in json.loads(index.read_text())["checkpoints"]]
-            self._there = {entry.path for entry in self._entries if self._whole(entry).parent.exists()}
-            self._forget_deleted()
+            if any(
+                self._whole(entry).exists() for entry in self._entries
+            ):  # else they may lie where this process is not
+                self._there = {entry.path for entry in self._entries}
+                self._forget_deleted()
             self._best = self._chosen()
 
     def on_step(self, event: StepEvent) -> None:
         """Ask for a checkpoint when it is due."""
+        self._just_saved = None
         if event.step and self._settings.due(event.step):
             event.ask(Checkpoint(f"every {self._settings.every} steps"))
             self._unanswered += 1
@@ -90,9 +95,9 @@ class CheckpointCallback:
         """Enter it into the index, and let go of those that are too many."""
         self._unanswered = 0
         path = self._written(event.path)
-        before = next((other for other in self._entries if (other.path, other.step) == (path, event.step)), None)
-        heldout = (before.heldout if before else {}) | self._early.pop(event.step, {})
-        entry = Entry(event.step, path, event.why, time.time(), event.ours, heldout)
+        again = next((other for other in self._entries if other.path == path and other is self._just_saved), None)
+        heldout = (again.heldout if again else {}) | self._early.pop(event.step, {})
+        entry = self._just_saved = Entry(event.step, path, event.why, time.time(), event.ours, heldout)
         self._entries = [*(other for other in self._entries if other.path != path), entry]
         self._expendable.discard(path)
         if event.expendable and self._settings.enabled:

@@ -45,17 +45,17 @@ class MediaCallback:
     def __init__(self, settings: Media, renderers: Mapping[str, Renderer]) -> None:
         self._settings = settings
         self._renderers = dict(renderers)
-        self._of_rollouts = False
+        self._last_rollout: int | None = None
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the step when it is due; the renderers are called by the worker.
 
-        Where there are rollouts, but not at every step, it waits for the next one.
+        Where rollouts serve several steps, it waits for the next one.
         """
         source = event.rollout if event.rollout and not event.rollout.measured else None
-        self._of_rollouts |= source is not None
-        wanted = self._renderers and (source or not self._of_rollouts)
-        if not wanted or not self._settings.due(event.step, event.since):
+        if source:
+            self._last_rollout = event.step
+        if not self._renderers or self._is_reused(event.step) or not self._settings.due(event.step, event.since):
             return
         rollouts_of = source.later() if source else None
         batch_of, values = hold_all(dict(event.batch or {})), unchanging(event.values)
@@ -66,6 +66,10 @@ class MediaCallback:
             return self._drawn(Scene(step, rollout, batch_of(), values), complaints)
 
         event.logger.log(event.step, drawn, stream="samples")
+
+    def _is_reused(self, step: int) -> bool:
+        """Whether the step has no rollout, and the last one was less than a turn ago."""
+        return self._last_rollout is not None and 0 < step - self._last_rollout < self._settings.every
 
     def _drawn(self, scene: Scene, complaints: Complaints) -> dict[str, Image | Video]:
         drawn = {}

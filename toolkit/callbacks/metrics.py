@@ -71,7 +71,7 @@ class MetricsCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
-        families = self._settings.due(event.step, event.since)
+        families = self._settings.due(event.step)  # times are those of any step
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families:
             row |= {f"time/{phase}": seconds for phase, seconds in event.timings.items()}

@@ -146,8 +146,9 @@ class TRLCallback(TrainerCallback):
         self._log_drift(state.global_step)
         if self.observer.agrees and not self.observer.closed:  # of several processes all must know
             asked = self.observer.asks.checkpoint is not None
-            # The best by the trainer's own metric may be any of its checkpoints.
-            self._saves_for_us = asked and not (control.should_save or args.metric_for_best_model)
+            # The best by the trainer's own metric may be any, and an evaluation may have a callback of the user's save.
+            for_others = control.should_save or control.should_evaluate or args.metric_for_best_model
+            self._saves_for_us = asked and not for_others
             control.should_save |= asked
             control.should_training_stop |= self.observer.asks.stop is not None
 
@@ -226,9 +227,11 @@ class TRLCallback(TrainerCallback):
 
 
 def _remove_ended(trainer: Trainer) -> None:
-    """Take out what observed an earlier training of this trainer, to its end."""
+    """Take out what observed an earlier training of this trainer."""
     for each in [*trainer.callback_handler.callbacks]:
         if isinstance(each, (TRLCallback, TRLValidation)) and each.observer.closed:
+            if isinstance(each, TRLCallback):
+                each.detach()  # a training that broke off left it looking
             trainer.remove_callback(each)
 
 

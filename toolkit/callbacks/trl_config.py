@@ -51,7 +51,7 @@ def _with_clip_range(config: Config, args: Any) -> Config:
 
 
 def _with_size(config: Config, trainer: Trainer) -> Config:
-    """The configuration with what `compute/` needs to know of the model and the training, where it is not given."""
+    """The configuration with what `compute/` needs to know of the training, and of the model where it is not given."""
     compute = config.metrics.compute
     model: Any = getattr(trainer, "model", None)
     parameters = compute.parameters
