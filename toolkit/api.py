@@ -103,8 +103,8 @@ def watch(
 
     Knows TRL's `GRPOTrainer`, and of any other `transformers.Trainer` its logged scalars, and Tunix's `GRPOLearner`.
     The arguments are those of `observe`; what callbacks ask for is asked of a trainer of transformers. With held-out
-    data the model of such a trainer is validated beside the training; Tunix's learner does neither. The
-    observer closes when training ends.
+    data the model of such a trainer is validated beside the training. Tunix's learner does neither. The observer closes
+    when training ends.
     """
     modules = {base.__module__.partition(".")[0] for base in type(trainer).__mro__}
     make = partial(build.observer, heldout=heldout, scorers=scorers, metrics=metrics, media=media, callbacks=callbacks)

@@ -74,10 +74,8 @@ def hold_all(entries: Arrays) -> Callable[[], Arrays]:
     for name, value in entries.items():
         if isinstance(value, jax.Array):
             on_device[name] = value
-        else:
-            held[name] = (
-                value.detach().clone() if hasattr(value, "detach") else copy(value)
-            )  # torch shares what it copies
+        else:  # a tensor of torch shares its storage with its copy
+            held[name] = value.detach().clone() if hasattr(value, "detach") else copy(value)
     names, copies = tuple(on_device), _copied(on_device) if on_device else []
     return lambda: {**held, **{name: _on_one_device(array) for name, array in zip(names, copies, strict=False)}}
 

@@ -44,10 +44,9 @@ class Rollout:
     it; `old_logp` under the policy that the ratio divides by, `ref_logp` under the reference, `init_logp` under the
     policy before the first step, `sampler_logp` as the sampler gave it, all in nats. `entropy` is a token's and
     `ref_kl` its exact KL to the reference, in nats; `offsets` is the byte of the completion, in UTF-8, at which a token
-    starts.
-    `truncated` marks completions without an end token. Prompts, completions and references are text, a row each, where
-    a reference may be None;
-    `timings` is seconds by name, such as `generation_s`, and `latencies` seconds by reward function.
+    starts. `truncated` marks completions without an end token. Prompts, completions and references are text, a row
+    each, where a reference may be None; `timings` is seconds by name, such as `generation_s`, and `latencies` seconds
+    by reward function.
 
     A pytree whose texts, sizes and timings are static, so that a jitted step can return one.
     """

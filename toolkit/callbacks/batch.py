@@ -122,7 +122,7 @@ def _column(name: str, value: Any) -> np.ndarray:
     try:
         column = np.asarray(value)
         column = column if column.dtype == bool or column.dtype.kind in "US" else column.astype(np.float32)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise RolloutError(f"batch[{name!r}] is not an array of numbers: {error}") from error
     if column.ndim != 1 or column.dtype.kind not in "bf":
         raise RolloutError(

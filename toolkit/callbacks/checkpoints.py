@@ -69,9 +69,8 @@ class CheckpointCallback:
         index = self._directory / "index.json"
         if index.exists():
             self._entries = [Entry(**entry) for entry in json.loads(index.read_text())["checkpoints"]]
-            if any(
-                self._whole(entry).exists() for entry in self._entries
-            ):  # else they may lie where this process is not
+            # Where nothing is there at all, they may lie where this process cannot look.
+            if any(self._whole(entry).exists() for entry in self._entries):
                 self._there = {entry.path for entry in self._entries}
                 self._forget_deleted()
             self._best = self._chosen()
@@ -95,8 +94,9 @@ class CheckpointCallback:
         """Enter it into the index, and let go of those that are too many."""
         self._unanswered = 0
         path = self._written(event.path)
-        again = next((other for other in self._entries if other.path == path and other is self._just_saved), None)
-        heldout = (again.heldout if again else {}) | self._early.pop(event.step, {})
+        again = self._just_saved
+        known = again.heldout if again and again.path == path else {}
+        heldout = known | self._early.pop(event.step, {})
         entry = self._just_saved = Entry(event.step, path, event.why, time.time(), event.ours, heldout)
         self._entries = [*(other for other in self._entries if other.path != path), entry]
         self._expendable.discard(path)

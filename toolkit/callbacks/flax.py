@@ -28,21 +28,11 @@ Answer: TypeAlias = Callable[[Any, Sequence[str]], Sequence[str]]
 class LoopCallback(Protocol):
     """What a loop calls when a step has ended, before the next one, which may donate the state."""
 
-    def __call__(
-        self,
-        step: int,
-        state: Any,
-        given: Given | None = None,
-        *,
-        timings: Mapping[str, float] | None = None,
-        batch: Mapping[str, Any] | None = None,
-        trees: Trees | None = None,
-        **values: Any,
-    ) -> None:
+    def __call__(self, step: int, state: Any, given: Given | None = None, **named: Any) -> None:
         """Step `step`, counted from 0, gave this state.
 
         `given` is what `Observer.step` takes: a rollout, or the statistics that the jitted step returned; so are
-        `timings`, `batch` and `trees`. `values` are the loop's own scalars, by any other name.
+        `timings`, `batch` and `trees` by their names. The loop's own scalars have any other name.
         """
 
 
