@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def journals(run: Path) -> tuple[Path, Path]:
 def logged(run: Path, *records: Record) -> None:
     """One session that logs the records."""
     journal, samples = journals(run)
-    JsonlSink(journal, {"samples": samples}, segment_bytes=1000).write(records)
+    with closing(JsonlSink(journal, {"samples": samples}, segment_bytes=1000)) as sink:
+        sink.write(records)
 
 
 def train(steps: Iterable[int], session: int) -> list[Record]:
@@ -129,7 +131,8 @@ def test_memory_does_not_grow_with_the_journal(tmp_path: Path) -> None:
 
     def peak(rows: int) -> int:
         run = tmp_path / str(rows)
-        JsonlSink(run / "metrics.jsonl").write(train(range(rows), 0))
+        with closing(JsonlSink(run / "metrics.jsonl")) as sink:
+            sink.write(train(range(rows), 0))
         tracemalloc.start()
         for _ in History(run / "metrics.jsonl").records():
             pass

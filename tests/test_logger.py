@@ -51,6 +51,12 @@ class WaitingSink(MemorySink):
         super().write(records)
 
 
+class PromptSink(MemorySink):
+    """Asks for its records at once, as the journal does."""
+
+    prompt = True
+
+
 def await_records(sink: MemorySink, count: int) -> None:
     """Wait until the sink has so many; not `flush`, which would wait for every other sink too."""
     deadline = time.monotonic() + 30
@@ -211,7 +217,7 @@ def test_a_sink_that_hangs_for_ever_hurts_no_other(caplog: pytest.LogCaptureFixt
     """The others have every row soon; what the hanging one cannot hold is counted, and it is named once."""
     hanging, good = WaitingSink(), MemorySink()
     with caplog.at_level(logging.ERROR, logger="toolkit"):
-        logger = Logger([hanging, good], capacity=50, burst_s=0.001, close_s=0.5)
+        logger = Logger([hanging, good], capacity=50, burst_s=0.001, views_s=0.001, close_s=0.5)
         for step in range(200):
             logger.log(step, {"x": 0.0})
             await_records(good, step + 1)
@@ -364,6 +370,50 @@ def test_flush_returns_when_everything_so_far_is_written() -> None:
         assert logger.flush(timeout_s=10)
         assert len(sink.records) == 1
         assert time.monotonic() - started < 10
+
+
+def test_the_journal_has_a_row_at_once_and_the_others_have_it_later() -> None:
+    """What is durable is prompt; a view gets the rows of some time together, and a flush does not wait for that."""
+    journal, view = PromptSink(), MemorySink()
+    with Logger([view, journal], burst_s=0.001, views_s=60.0) as logger:
+        for step in range(3):
+            logger.log(step, {"x": 0.0})
+            await_records(journal, step + 1)
+        assert [record.step for record in journal.records] == [0, 1, 2]
+        assert view.records == []
+        assert logger.flush(timeout_s=10)
+        assert [record.step for record in view.records] == [0, 1, 2]
+
+
+def test_a_view_has_its_rows_when_its_time_has_come() -> None:
+    """It needs no other row for that."""
+    view = MemorySink()
+    with Logger([view], burst_s=0.001, views_s=0.01) as logger:
+        logger.log(0, {"x": 0.0})
+        await_records(view, 1)
+        assert len(view.records) == 1
+
+
+def test_views_follow_when_the_training_leaves_the_interpreter_to_the_worker() -> None:
+    """With the work ahead of a row they get the rows before it."""
+    view = MemorySink()
+    with Logger([view], burst_s=0.001, views_s=60.0) as logger:
+        logger.log(0, {"x": 0.0})
+        time.sleep(0.05)
+        logger.ahead(lambda: None)
+        await_records(view, 1)
+        assert len(view.records) == 1
+
+
+def test_many_rows_do_not_wait_for_their_time() -> None:
+    """What waits for the views stays small."""
+    journal, view = PromptSink(), MemorySink()
+    with Logger([journal, view], burst_s=0.001, views_s=60.0) as logger:
+        for step in range(2000):
+            logger.log(step, {"x": 0.0})
+        await_records(journal, 2000)
+        await_records(view, 1000)
+        assert len(view.records) >= 1000
 
 
 def test_work_ahead_of_a_row_is_done_at_once() -> None:

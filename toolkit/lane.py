@@ -26,6 +26,7 @@ class Lane:
 
     def __init__(self, sink: Sink, capacity: int) -> None:
         self.name: str = getattr(sink, "name", type(sink).__name__)
+        self.prompt = bool(getattr(sink, "prompt", False))
         self.missed = 0
         self._sink = sink
         self._capacity = capacity
@@ -43,19 +44,15 @@ class Lane:
         """How many records wait for the sink, or are in its hands."""
         return self._given - self._taken
 
-    def give(self, records: Sequence[Record]) -> None:
-        """Pass a burst on; a sink that keeps up is waited for a moment.
-
-        So sinks take turns: several that work at once would make the training thread wait for the interpreter longer.
-        """
+    def give(self, records: Sequence[Record]) -> threading.Event | None:
+        """Pass a burst on; an event that is set when the sink is through with it, None where it does not keep up."""
         keeps_up = self.behind == 0
         if not keeps_up and self.behind + len(records) > self._capacity:
             self._overran(len(records))
-            return
+            return None
         self._given += len(records)
         done = self._put(records)
-        if keeps_up:
-            done.wait(_PATIENCE_S)
+        return done if keeps_up else None
 
     def mark(self) -> threading.Event:
         """An event that is set when the sink is through with everything given so far."""
@@ -137,6 +134,18 @@ class Lane:
         except Exception as error:  # a backend may raise anything, and must not harm the others
             return error
         return None
+
+
+def take_turns(lanes: Sequence[Lane], records: Sequence[Record]) -> None:
+    """Pass a burst on to all; one that keeps up is waited for a moment before the next gets it.
+
+    Several sinks that work at once would make the training thread wait for the interpreter longer.
+    """
+    before: threading.Event | None = None
+    for lane in lanes if records else ():
+        if before is not None:
+            before.wait(_PATIENCE_S)
+        before = lane.give(records)
 
 
 _REMEDY = "The run's journal has them: `toolkit export` rebuilds the view."

@@ -15,7 +15,7 @@ from typing import Self, TypeAlias
 
 from toolkit import shutdown
 from toolkit.complaints import Complaints
-from toolkit.lane import Lane
+from toolkit.lane import Lane, take_turns
 from toolkit.names import valid_name
 from toolkit.own_log import log as _log
 from toolkit.record import Record
@@ -29,6 +29,9 @@ Processor: TypeAlias = Callable[[Record], Record | None]
 
 _AHEAD_S = 0.003
 """How long the training thread may take from `ahead` until it leaves the interpreter: some small operations."""
+
+_HELD = 1000
+"""How many records wait for the views at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Logger:
     was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
     it too. A sink that raises, is slow or hangs has a lane of its own, and the others go on. The worker gathers rows
     for `burst_s` seconds before it works: short bursts of Python leave the training thread the interpreter, where a
-    steady trickle would make each of its calls wait.
+    steady trickle would make each of its calls wait. The journal gets each burst at once, the other sinks, which are
+    views of it, after `views_s` seconds, or when the training thread leaves the interpreter to the others anyway.
 
     A forked child has none of these threads: its copy of the logger takes nothing, and leaves the run to the parent.
     """
@@ -68,12 +72,18 @@ class Logger:
         *,
         capacity: int = 10_000,
         burst_s: float = 0.05,
+        views_s: float = 1.0,
         close_s: float = 30.0,
     ) -> None:
         self._lanes = [Lane(sink, capacity) for sink in sinks]
+        self._journals = [lane for lane in self._lanes if lane.prompt]
+        self._views = [lane for lane in self._lanes if not lane.prompt]
+        self._for_views: list[Record] = []
+        self._views_due = 0.0
         self._processors = tuple(processors)
         self._capacity = capacity
         self._burst_s = burst_s
+        self._views_s = views_s
         self._close_s = close_s
         self._queue: queue.SimpleQueue[_Row | _Work | _Flush] = queue.SimpleQueue()
         self._hurry = threading.Event()
@@ -189,18 +199,28 @@ class Logger:
 
     def _work(self) -> None:
         while not (self._closing and self._queue.empty()):
-            waiting = [self._queue.get()]
-            self._hurry.wait(_AHEAD_S if callable(waiting[0]) else self._burst_s)
-            self._hurry.clear()
-            waiting.extend(self._queue.get() for _ in range(self._queue.qsize()))
+            waiting = self._gathered()
             for burst in self._bursts(waiting):
                 self._give(burst)
-            for flush in waiting:
-                if isinstance(flush, _Flush):
-                    flush.marks.extend(lane.mark() for lane in self._lanes)
-                    flush.reached.set()
+            flushes = [entry for entry in waiting if isinstance(entry, _Flush)]
+            if flushes or self._views_may_follow(waiting):
+                take_turns(self._views, self._for_views)
+                self._for_views = []
+            for flush in flushes:
+                flush.marks.extend(lane.mark() for lane in self._lanes)
+                flush.reached.set()
         for lane in self._lanes:
             lane.close()
+
+    def _gathered(self) -> list[_Row | _Work | _Flush]:
+        """What waits, with what comes in the next moment; nothing when the views are due before anything comes."""
+        try:
+            first = self._queue.get(timeout=max(0.0, self._views_due - time.monotonic()) if self._for_views else None)
+        except queue.Empty:
+            return []
+        self._hurry.wait(_AHEAD_S if callable(first) else self._burst_s)
+        self._hurry.clear()
+        return [first, *(self._queue.get() for _ in range(self._queue.qsize()))]
 
     def _bursts(self, waiting: Sequence[_Row | _Work | _Flush]) -> Iterator[list[Record]]:
         """The records of the rows; where measuring them takes long, those that are ready are not kept back."""
@@ -219,9 +239,14 @@ class Logger:
         yield burst
 
     def _give(self, burst: Sequence[Record]) -> None:
-        for lane in self._lanes:
-            if burst:
-                lane.give(burst)
+        take_turns(self._journals, burst)
+        if not self._for_views:
+            self._views_due = time.monotonic() + self._views_s
+        self._for_views.extend(burst)
+
+    def _views_may_follow(self, waiting: Sequence[_Row | _Work | _Flush]) -> bool:
+        left_to_us = bool(waiting) and callable(waiting[0])
+        return left_to_us or len(self._for_views) >= _HELD or time.monotonic() >= self._views_due
 
     def _do(self, work: _Work) -> None:
         try:

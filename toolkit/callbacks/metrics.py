@@ -129,9 +129,8 @@ class MetricsCallback:
 
     def _due(self, values: Mapping[str, Value], event: StepEvent) -> Mapping[str, Value]:
         """The values, without the histograms that are not due: they are half of TensorBoard's work."""
-        of_rollout, of_update = (
-            "histograms" in self._settings.due(event.step, since) for since in (event.since, event.update_since)
-        )
+        of_rollout = self._settings.histograms.due(event.step, event.since)
+        of_update = self._settings.histograms.due(event.step, event.update_since)
         if of_rollout and of_update:
             return values
         due = dict.fromkeys(_OF_UPDATE, of_update)

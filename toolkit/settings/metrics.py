@@ -135,10 +135,13 @@ class Metrics(Section):
 
     def due(self, step: int, since: int | None = None) -> frozenset[str]:
         """The families that are switched on and due at `step`, or were after the step `since`."""
-        return frozenset(name for name, every in self._periods if has_turn(every, step, since))
+        always, periods = self._schedule
+        return always.union(name for name, every in periods if has_turn(every, step, since))
 
     @cached_property
-    def _periods(self) -> tuple[tuple[str, int], ...]:
-        # Asked for at every step, on the training thread.
+    def _schedule(self) -> tuple[frozenset[str], tuple[tuple[str, int], ...]]:
+        """The families of every step, and the others with their periods: asked for on the training thread."""
         families = {name: getattr(self, name) for name in type(self).model_fields if name != "success"}
-        return tuple((name, family.every) for name, family in families.items() if family.enabled)
+        periods = {name: family.every for name, family in families.items() if family.enabled}
+        always = frozenset(name for name, every in periods.items() if every == 1)
+        return always, tuple((name, every) for name, every in periods.items() if every > 1)
