@@ -1,7 +1,7 @@
 """What observing costs a host: its steps with and without the observer, in blocks that alternate in one run.
 
 With: every family, the journal, TensorBoard, samples, drift; not the norms of layers. Torch has one thread, as on a
-machine whose accelerator does the work: the other cores are free. The first step of a block is not timed, and what is
+machine whose accelerator does the work: the other cores are free. The first steps of a block are not timed, and what is
 left at its end is written before the next block begins.
 """
 
@@ -21,7 +21,10 @@ from transformers import TrainerCallback
 
 from toolkit.callbacks.trl import TRLCallback
 
-FIRST, TIMED = 1, 2  # no round of blocks falls into step with what happens at every 10th or 50th step
+BLOCK = 1, 2
+"""Steps before those that are timed, and those: no round falls into step with what happens at every 10th or 50th."""
+LONG_BLOCK = 6, 10
+"""The same where the worker works in bursts of a second: the first steps fill the first burst."""
 WARM = 2
 """Rounds before the first that is timed: what compiles is compiled in them."""
 
@@ -38,25 +41,38 @@ def trl() -> None:
     One of them keeps checkpoints of activations, as TRL does by default: its backward pass runs the layers again.
     """
     trl_steps("tiny", width=64, layers=2, tokens=8, rounds=100)
+    trl_steps("small", width=128, layers=3, tokens=20, rounds=250)
+    trl_steps("small, a second together,", width=128, layers=3, tokens=20, rounds=60, gathered_s=1.0)
     trl_steps("larger", width=192, layers=3, tokens=20, rounds=200)
     trl_steps("larger, with checkpoints,", width=192, layers=3, tokens=20, rounds=120, checkpoints=True)
     trl_steps("largest", width=256, layers=3, tokens=40, rounds=120)
 
 
-def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int, checkpoints: bool = False) -> None:
-    """Print what the steps of a model of this size take."""
+def trl_steps(
+    name: str,
+    width: int,
+    layers: int,
+    tokens: int,
+    rounds: int,
+    *,
+    checkpoints: bool = False,
+    gathered_s: float | None = None,
+) -> None:
+    """Print what the steps of a model of this size take; `gathered_s` is `queue.burst_s`, where it is not as ever."""
     import torch
     from train_trl import correct, formatted, sums, tiny
     from trl import GRPOConfig, GRPOTrainer
 
     import toolkit
 
+    block = LONG_BLOCK if gathered_s else BLOCK
+    gathered = [f"queue.burst_s={gathered_s}"] if gathered_s else []
     torch.set_num_threads(1)
     model, tokenizer = tiny(width, layers)
     with tempfile.TemporaryDirectory() as run:
         settings = GRPOConfig(
             output_dir=run,
-            max_steps=(rounds + WARM) * len(KINDS) * (FIRST + TIMED),
+            max_steps=(rounds + WARM) * len(KINDS) * sum(block),
             per_device_train_batch_size=16,
             num_generations=8,
             max_completion_length=tokens,
@@ -73,11 +89,11 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int, chec
         data = {"train_dataset": sums(1000, seed=0), "eval_dataset": sums(8, seed=1)}
         trainer = GRPOTrainer(model, [correct, formatted], args=settings, processing_class=tokenizer, **data)
         trainer.remove_callback(type(trainer.callback_handler.callbacks[-1]))  # the one that prints
-        observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false"])
-        alternating = Alternating(trainer, observer)
+        observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false", *gathered])
+        alternating = Alternating(trainer, observer, *block)
         trainer.add_callback(alternating)
         trainer.train()
-    print(f"trl, {name} model: {rounds} rounds, {TIMED} steps a block")
+    print(f"trl, {name} model: {rounds} rounds, {block[1]} steps a block")
     for part, took in (("all", alternating.own), ("capture", alternating.capture)):
         print(f"  the observer on the training thread, {part}: {spelled(took)}")
     report("wall time", alternating.wall)
@@ -87,9 +103,10 @@ def trl_steps(name: str, width: int, layers: int, tokens: int, rounds: int, chec
 
 
 class Alternating(TrainerCallback):
-    """Observes the trainer in blocks of one kind, and takes the time of the steps of all."""
+    """Observes the trainer in blocks of one kind, of so many `first` and then `timed` steps, and takes their times."""
 
-    def __init__(self, trainer: Any, observer: Any) -> None:
+    def __init__(self, trainer: Any, observer: Any, first: int, timed: int) -> None:
+        self._first, self._timed = first, timed
         self.wall: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
         self.processor: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
         self.own: list[float] = []
@@ -113,10 +130,10 @@ class Alternating(TrainerCallback):
             self._observer.overhead_s += looked_s
             self._inner.on_step_end(args, state, control)
         ended = time.perf_counter(), time.thread_time()
-        block, place = divmod(state.global_step - 1, FIRST + TIMED)
-        if place >= FIRST and block >= WARM * len(KINDS):
-            self._keep(place == FIRST, ended, looked_s)
-        if place == FIRST + TIMED - 1:
+        block, place = divmod(state.global_step - 1, self._first + self._timed)
+        if place >= self._first and block >= WARM * len(KINDS):
+            self._keep(place == self._first, ended, looked_s)
+        if place == self._first + self._timed - 1:
             self._end()
             self._kind = kind_of(block + 1)
             self._begin(args, state, control)

@@ -385,6 +385,25 @@ def test_the_journal_has_a_row_at_once_and_the_others_have_it_later() -> None:
         assert [record.step for record in view.records] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", [PromptSink, MemorySink])
+def test_a_sink_that_is_only_busy_is_not_overrun(kind: type[MemorySink]) -> None:
+    """While it writes one burst the next one waits, and nothing is lost that the queue could hold."""
+
+    class Busy(kind):  # type: ignore[misc, valid-type]  # the kind is a parameter
+        def write(self, records: Sequence[Record]) -> None:
+            time.sleep(0.1)
+            super().write(records)
+
+    sink = Busy()
+    with Logger([sink], capacity=10, burst_s=0.001, views_s=0.001) as logger:
+        for step in range(16):
+            logger.log(step, {"x": 0.0})
+            if step == 7:
+                time.sleep(0.05)
+    assert len(sink.records) == 16
+    assert logger.health.sink_failures == 0
+
+
 def test_a_view_has_its_rows_when_its_time_has_come() -> None:
     """It needs no other row for that."""
     view = MemorySink()

@@ -30,6 +30,7 @@ class Lane:
         self.missed = 0
         self._sink = sink
         self._capacity = capacity
+        self._awaited: threading.Event | None = None
         self._given = 0
         self._taken = 0
         self._failures_in_a_row = 0
@@ -44,15 +45,22 @@ class Lane:
         """How many records wait for the sink, or are in its hands."""
         return self._given - self._taken
 
-    def give(self, records: Sequence[Record]) -> threading.Event | None:
-        """Pass a burst on; an event that is set when the sink is through with it, None where it does not keep up."""
+    def give(self, records: Sequence[Record]) -> None:
+        """Pass a burst on, as soon as a sink that keeps up is through with the last one."""
+        self.wait_a_moment()
         keeps_up = self.behind == 0
         if not keeps_up and self.behind + len(records) > self._capacity:
             self._overran(len(records))
-            return None
+            return
         self._given += len(records)
         done = self._put(records)
-        return done if keeps_up else None
+        self._awaited = done if keeps_up else None
+
+    def wait_a_moment(self) -> None:
+        """Wait until the sink is through with what it was given last; no longer than a moment, and only once."""
+        if self._awaited is not None:
+            self._awaited.wait(_PATIENCE_S)
+            self._awaited = None
 
     def mark(self) -> threading.Event:
         """An event that is set when the sink is through with everything given so far."""
@@ -137,15 +145,16 @@ class Lane:
 
 
 def take_turns(lanes: Sequence[Lane], records: Sequence[Record]) -> None:
-    """Pass a burst on to all; one that keeps up is waited for a moment before the next gets it.
+    """Pass a burst on to all, to the next when the one before is through with it, or after a moment.
 
     Several sinks that work at once would make the training thread wait for the interpreter longer.
     """
-    before: threading.Event | None = None
-    for lane in lanes if records else ():
+    if not records:
+        return
+    for before, lane in zip([None, *lanes], lanes, strict=False):
         if before is not None:
-            before.wait(_PATIENCE_S)
-        before = lane.give(records)
+            before.wait_a_moment()
+        lane.give(records)
 
 
 _REMEDY = "The run's journal has them: `toolkit export` rebuilds the view."

@@ -168,7 +168,9 @@ class Logger:
 
     def _say_what_is_open(self) -> None:
         waiting = max(0, self._queue.qsize() - 1)  # one of them is the call of close
-        open_lanes = [f"{lane.name}: {lane.behind + waiting} rows" for lane in self._lanes if not lane.ended]
+        held = dict.fromkeys(self._views, len(self._for_views))
+        rows = {lane: lane.behind + held.get(lane, 0) + waiting for lane in self._lanes if not lane.ended}
+        open_lanes = [f"{lane.name}: {count} rows" for lane, count in rows.items()]
         _log.error("not everything was written in %g s: %s", self._close_s, ", ".join(open_lanes))
 
     def _leave_to_parent(self) -> None:
