@@ -42,9 +42,9 @@ Source: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
 class Queue(Section):
     """Between the training thread and the worker: at most `capacity` rows wait.
 
-    The worker gathers rows for `burst_s` seconds before it measures them and writes the journal: longer is cheaper
-    where steps are short, as rows measured one after the other find warm caches, and loses more when the process is
-    killed outright. All other sinks get the rows of at most `views_s` seconds together.
+    The worker gathers rows for `burst_s` seconds before it measures them and writes the journal and the text logs:
+    longer is cheaper where steps are short, as rows measured one after the other find warm caches, and loses more when
+    the process is killed outright. All other sinks get the rows of at most `views_s` seconds together.
     """
 
     capacity: PositiveInt = 10_000

@@ -59,8 +59,8 @@ class Logger:
     was logged before `close` is written before it returns, within its timeout; an interpreter exit and SIGTERM close
     it too. A sink that raises, is slow or hangs has a lane of its own, and the others go on. The worker gathers rows
     for `burst_s` seconds before it works: short bursts of Python leave the training thread the interpreter, where a
-    steady trickle would make each of its calls wait. The journal gets each burst at once, the other sinks, which are
-    views of it, after `views_s` seconds, or when the training thread leaves the interpreter to the others anyway.
+    steady trickle would make each of its calls wait. The journal and the text logs get each burst at once, the other
+    sinks, which are views, after `views_s` seconds, or when the training thread leaves the interpreter to us anyway.
 
     A forked child has none of these threads: its copy of the logger takes nothing, and leaves the run to the parent.
     """
@@ -76,7 +76,7 @@ class Logger:
         close_s: float = 30.0,
     ) -> None:
         self._lanes = [Lane(sink, capacity) for sink in sinks]
-        self._journals = [lane for lane in self._lanes if lane.prompt]
+        self._prompt = [lane for lane in self._lanes if lane.prompt]
         self._views = [lane for lane in self._lanes if not lane.prompt]
         self._for_views: list[Record] = []
         self._views_due = 0.0
@@ -241,7 +241,7 @@ class Logger:
         yield burst
 
     def _give(self, burst: Sequence[Record]) -> None:
-        take_turns(self._journals, burst)
+        take_turns(self._prompt, burst)
         if not self._for_views:
             self._views_due = time.monotonic() + self._views_s
         self._for_views.extend(burst)

@@ -33,6 +33,7 @@ class TextSink:
     """
 
     name = "the text logs"
+    prompt = True  # the last lines before the end of a process are those that somebody will look for
 
     def __init__(
         self, tags: tuple[str, str] = ("reasoning", "answer"), closing: Callable[[], None] | None = None
