@@ -7,7 +7,6 @@ left at its end is written before the next block begins.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -182,30 +181,7 @@ def spelled(seconds: list[float]) -> str:
     return f"10th percentile {low:.3f} ms, median {median:.3f} ms, 90th {high:.3f} ms, mean {mean:.3f} ms"
 
 
-def cores() -> None:
-    """Print what a busy core costs the one beside it: where they are two threads of one core, nothing on it is free."""
-    import torch
-
-    torch.set_num_threads(1)
-    matrix = torch.rand(256, 256)
-
-    def product_s() -> float:
-        took = []
-        for _ in range(300):
-            began = time.thread_time()
-            matrix @ matrix
-            took.append(time.thread_time() - began)
-        return float(np.median(took))
-
-    alone = product_s()
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-        time.sleep(0.5)
-        beside = product_s()
-        other.kill()
-    print(f"a product of matrices takes {beside / alone:.2f} of its time while another process uses a core")
-
-
-HOSTS: dict[str, Callable[[], None]] = {"cores": cores, "trl": trl, "flax": bench_cost.main}
+HOSTS: dict[str, Callable[[], None]] = {"trl": trl, "flax": bench_cost.main}
 
 
 if __name__ == "__main__":
