@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -389,8 +390,11 @@ def test_the_journal_has_a_row_at_once_and_the_others_have_it_later() -> None:
 def test_a_sink_that_is_only_busy_is_not_overrun(kind: type[MemorySink]) -> None:
     """While it writes one burst the next one waits, and nothing is lost that the queue could hold."""
 
+    began = threading.Event()
+
     class Busy(kind):  # type: ignore[misc, valid-type]  # the kind is a parameter
         def write(self, records: Sequence[Record]) -> None:
+            began.set()
             time.sleep(0.1)
             super().write(records)
 
@@ -399,7 +403,7 @@ def test_a_sink_that_is_only_busy_is_not_overrun(kind: type[MemorySink]) -> None
         for step in range(16):
             logger.log(step, {"x": 0.0})
             if step == 7:
-                time.sleep(0.05)
+                assert began.wait(10)
     assert len(sink.records) == 16
     assert logger.health.sink_failures == 0
 
@@ -415,13 +419,40 @@ def test_a_view_has_its_rows_when_its_time_has_come() -> None:
 
 def test_views_follow_when_the_training_leaves_the_interpreter_to_the_worker() -> None:
     """With the work ahead of a row they get the rows before it."""
-    view = MemorySink()
-    with Logger([view], burst_s=0.001, views_s=60.0) as logger:
+    journal, view = PromptSink(), MemorySink()
+    with Logger([journal, view], burst_s=0.001, views_s=60.0) as logger:
         logger.log(0, {"x": 0.0})
-        time.sleep(0.05)
+        await_records(journal, 1)
         logger.ahead(lambda: None)
         await_records(view, 1)
         assert len(view.records) == 1
+
+
+def test_a_row_that_is_logged_while_the_logger_closes_reaches_all_sinks_or_none() -> None:
+    """What another thread logs just then is not in the journal alone."""
+    gate, taken = threading.Event(), threading.Event()
+
+    class Late(dict[str, float]):
+        def values(self) -> Any:
+            taken.set()
+            gate.wait(10)
+            return super().values()
+
+    class Opening(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            gate.set()
+            time.sleep(0.2)
+            super().write(records)
+
+    sinks = [PromptSink(), Opening(), MemorySink()]
+    logger = Logger(sinks, views_s=60.0)
+    logger.log(0, {"x": 0.0})
+    other = threading.Thread(target=logger.log, args=(1, Late(x=1.0)))
+    other.start()
+    assert taken.wait(10)
+    logger.close()
+    other.join()
+    assert [[record.step for record in sink.records] for sink in sinks] == [[0, 1]] * 3
 
 
 def test_many_rows_do_not_wait_for_their_time() -> None:

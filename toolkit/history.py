@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from toolkit.record import Record
+from toolkit.sinks.jsonl import segments
 from toolkit.sinks.line import decode, parsed
-from toolkit.sinks.segments import segments
 
 FOLLOWING = frozenset({"heldout", "samples", "system"})
 """Streams whose steps are those of the training: they do not say at which step a session goes on."""

@@ -47,12 +47,13 @@ class Lane:
 
     def give(self, records: Sequence[Record]) -> None:
         """Pass a burst on, as soon as a sink that keeps up is through with the last one."""
+        self._given += len(records)
         self.wait_a_moment()
-        keeps_up = self.behind == 0
-        if not keeps_up and self.behind + len(records) > self._capacity:
+        keeps_up = self.behind == len(records)
+        if not keeps_up and self.behind > self._capacity:
+            self._given -= len(records)
             self._overran(len(records))
             return
-        self._given += len(records)
         done = self._put(records)
         self._awaited = done if keeps_up else None
 

@@ -30,8 +30,8 @@ Processor: TypeAlias = Callable[[Record], Record | None]
 _AHEAD_S = 0.003
 """How long the training thread may take from `ahead` until it leaves the interpreter: some small operations."""
 
-_HELD = 1000
-"""How many records wait for the views at most."""
+_MANY = 1000
+"""So many records go on at once, also when it is not yet time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Logger:
         self._views = [lane for lane in self._lanes if not lane.prompt]
         self._for_views: list[Record] = []
         self._views_due = 0.0
+        self._most_held = min(_MANY, capacity // 2)
         self._processors = tuple(processors)
         self._capacity = capacity
         self._burst_s = burst_s
@@ -204,13 +205,15 @@ class Logger:
             waiting = self._gathered()
             for burst in self._bursts(waiting):
                 self._give(burst)
+                if len(self._for_views) > self._most_held or time.monotonic() >= self._views_due:
+                    self._give_views()
             flushes = [entry for entry in waiting if isinstance(entry, _Flush)]
-            if flushes or self._views_may_follow(waiting):
-                take_turns(self._views, self._for_views)
-                self._for_views = []
+            if flushes or (waiting and callable(waiting[0])):  # the latter: nobody waits for the interpreter now
+                self._give_views()
             for flush in flushes:
                 flush.marks.extend(lane.mark() for lane in self._lanes)
                 flush.reached.set()
+        self._give_views()  # what another thread logged while `close` was called
         for lane in self._lanes:
             lane.close()
 
@@ -225,7 +228,7 @@ class Logger:
         return [first, *(self._queue.get() for _ in range(self._queue.qsize()))]
 
     def _bursts(self, waiting: Sequence[_Row | _Work | _Flush]) -> Iterator[list[Record]]:
-        """The records of the rows; where measuring them takes long, those that are ready are not kept back."""
+        """The records of the rows; where they take long or are many, those that are ready are not kept back."""
         burst: list[Record] = []
         began = time.monotonic()
         for entry in waiting:
@@ -235,7 +238,7 @@ class Logger:
                     burst.append(record)
             elif not isinstance(entry, _Flush):
                 self._do(entry)
-            if time.monotonic() - began > self._burst_s:
+            if len(burst) >= _MANY or time.monotonic() - began > self._burst_s:
                 yield burst
                 burst, began = [], time.monotonic()
         yield burst
@@ -243,12 +246,16 @@ class Logger:
     def _give(self, burst: Sequence[Record]) -> None:
         take_turns(self._prompt, burst)
         if not self._for_views:
-            self._views_due = time.monotonic() + self._views_s
-        self._for_views.extend(burst)
+            self._views_due = time.monotonic() + self._views_s - self._burst_s  # which they waited already
+        if self._views:
+            self._for_views.extend(burst)
 
-    def _views_may_follow(self, waiting: Sequence[_Row | _Work | _Flush]) -> bool:
-        left_to_us = bool(waiting) and callable(waiting[0])
-        return left_to_us or len(self._for_views) >= _HELD or time.monotonic() >= self._views_due
+    def _give_views(self) -> None:
+        held, self._for_views = self._for_views, []
+        if held:
+            for lane in self._prompt:
+                lane.wait_a_moment()
+            take_turns(self._views, held)
 
     def _do(self, work: _Work) -> None:
         try:

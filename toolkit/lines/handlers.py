@@ -90,7 +90,7 @@ class TensorBoardHandler(logging.Handler):
 
         super().__init__()
         self._step = 0
-        self._logger = Logger([TensorBoardSink(Path(log_dir))], views_s=every_s)
+        self._logger = Logger([TensorBoardSink(Path(log_dir))], burst_s=every_s, views_s=0.0)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take the metrics of the record."""

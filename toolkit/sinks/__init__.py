@@ -11,7 +11,7 @@ class Sink(Protocol):
 
     A sink may raise, be slow or hang: the logger isolates it, tries records once more, and leaves it out while it keeps
     failing. The names of streams and values are valid text and not empty: see `toolkit.names`. An attribute `name`, if
-    it has one, is how the log calls it; one with `prompt = True` gets its records at once, the others a second later.
+    it has one, is how the log calls it. One with `prompt = True` gets its records at once, others up to a second later.
     """
 
     def write(self, records: Sequence[Record]) -> None:

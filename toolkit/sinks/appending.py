@@ -18,15 +18,15 @@ def append(parts: Mapping[Path, bytes]) -> None:
         for path, data in parts.items():
             with path.open("ab", buffering=0) as file:
                 sizes[path] = os.fstat(file.fileno()).st_size
-                write_whole(file.fileno(), data)
+                _write(file.fileno(), data)
     except OSError:
         for path, size in sizes.items():
             os.truncate(path, size)
         raise
 
 
-def write_whole(file: int, data: bytes) -> None:
-    """Write all of it. Raises OSError when the disk is full: it takes a part first and says why at the next write."""
+def _write(file: int, data: bytes) -> None:
+    # A disk that fills up takes a part first and says why only at the next write.
     written = os.write(file, data)
     while written < len(data):
         written += os.write(file, data[written:])
