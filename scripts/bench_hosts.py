@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def trl() -> None:
     """
     trl_steps("tiny", width=64, layers=2, tokens=8, rounds=100)
     trl_steps("small", width=128, layers=3, tokens=20, rounds=250)
-    trl_steps("small, a second together,", width=128, layers=3, tokens=20, rounds=60, gathered_s=1.0)
+    together = {"block": LONG_BLOCK, "settings": ["queue.burst_s=1"]}
+    trl_steps("small, a second together,", width=128, layers=3, tokens=20, rounds=60, **together)
     trl_steps("larger", width=192, layers=3, tokens=20, rounds=200)
     trl_steps("larger, with checkpoints,", width=192, layers=3, tokens=20, rounds=120, checkpoints=True)
     trl_steps("largest", width=256, layers=3, tokens=40, rounds=120)
@@ -56,21 +57,20 @@ def trl_steps(
     rounds: int,
     *,
     checkpoints: bool = False,
-    gathered_s: float | None = None,
+    block: tuple[int, int] = BLOCK,
+    settings: Sequence[str] = (),
 ) -> None:
-    """Print what the steps of a model of this size take; `gathered_s` is `queue.burst_s`, where it is not as ever."""
+    """Print what the steps of a model of this size take, with these settings of ours."""
     import torch
     from train_trl import correct, formatted, sums, tiny
     from trl import GRPOConfig, GRPOTrainer
 
     import toolkit
 
-    block = LONG_BLOCK if gathered_s else BLOCK
-    gathered = [f"queue.burst_s={gathered_s}"] if gathered_s else []
     torch.set_num_threads(1)
     model, tokenizer = tiny(width, layers)
     with tempfile.TemporaryDirectory() as run:
-        settings = GRPOConfig(
+        arguments = GRPOConfig(
             output_dir=run,
             max_steps=(rounds + WARM) * len(KINDS) * sum(block),
             per_device_train_batch_size=16,
@@ -87,9 +87,9 @@ def trl_steps(
             gradient_checkpointing=checkpoints,
         )
         data = {"train_dataset": sums(1000, seed=0), "eval_dataset": sums(8, seed=1)}
-        trainer = GRPOTrainer(model, [correct, formatted], args=settings, processing_class=tokenizer, **data)
+        trainer = GRPOTrainer(model, [correct, formatted], args=arguments, processing_class=tokenizer, **data)
         trainer.remove_callback(type(trainer.callback_handler.callbacks[-1]))  # the one that prints
-        observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false", *gathered])
+        observer = toolkit.observe("grpo", Path(run) / "toolkit", overrides=["sinks.console=false", *settings])
         alternating = Alternating(trainer, observer, *block)
         trainer.add_callback(alternating)
         trainer.train()

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +30,6 @@ def session(run: Path, steps: Iterable[int], heldout: Iterable[int]) -> None:
     table = Table(("completion", "reward"), [("<answer>2</answer>", 1.0)])
     samples = [Record("samples", step, step, 1e9 + step, {"samples/completions": table}) for step in steps]
     sink.write([*train, *results, *samples])
-    sink.close()
 
 
 @pytest.fixture
@@ -87,8 +85,7 @@ def exported(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_wandb_is_rebuilt_as_a_new_run(run: Path) -> None:
     """The new W&B run has the clean history; a second export is refused, and by force it makes another run."""
     lost = Artifact("model", run / "deleted", "model", "00")
-    with closing(JsonlSink(run / "metrics.jsonl")) as sink:
-        sink.write([Record("artifacts", 7, 7, 1e9 + 7, {"artifacts/model": lost})])
+    JsonlSink(run / "metrics.jsonl").write([Record("artifacts", 7, 7, 1e9 + 7, {"artifacts/model": lost})])
     (run / "config.yaml").write_text("sinks: {wandb: {project: mine}}")
     first = exported(run, "--to", "wandb")
     assert first.returncode == 0, first.stderr

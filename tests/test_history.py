@@ -2,7 +2,6 @@
 
 import tracemalloc
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,7 @@ def journals(run: Path) -> tuple[Path, Path]:
 def logged(run: Path, *records: Record) -> None:
     """One session that logs the records."""
     journal, samples = journals(run)
-    with closing(JsonlSink(journal, {"samples": samples}, segment_bytes=1000)) as sink:
-        sink.write(records)
+    JsonlSink(journal, {"samples": samples}, segment_bytes=1000).write(records)
 
 
 def train(steps: Iterable[int], session: int) -> list[Record]:
@@ -131,8 +129,7 @@ def test_memory_does_not_grow_with_the_journal(tmp_path: Path) -> None:
 
     def peak(rows: int) -> int:
         run = tmp_path / str(rows)
-        with closing(JsonlSink(run / "metrics.jsonl")) as sink:
-            sink.write(train(range(rows), 0))
+        JsonlSink(run / "metrics.jsonl").write(train(range(rows), 0))
         tracemalloc.start()
         for _ in History(run / "metrics.jsonl").records():
             pass

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +182,8 @@ def test_streams_apart_have_journals_and_media_of_their_own(tmp_path: Path) -> N
     """The samples are written into their own journal, which is marked as well when the run is resumed."""
     samples = tmp_path / "samples" / "completions.jsonl"
     for number in range(2):
-        with closing(JsonlSink(tmp_path / "a.jsonl", {"samples": samples})) as sink:
-            sink.write([row(0), row(number, "samples", picture=Image(np.zeros((2, 2), np.uint8))), row(1)])
+        sink = JsonlSink(tmp_path / "a.jsonl", {"samples": samples})
+        sink.write([row(0), row(number, "samples", picture=Image(np.zeros((2, 2), np.uint8))), row(1)])
     assert steps(tmp_path / "a.jsonl") == [0, 1, 0, 1]
     assert [set(record.values) for record in read(samples)] == [{"x", "picture"}] * 2
     lines = [*(tmp_path / "a.jsonl").read_text().splitlines(), *samples.read_text().splitlines()]
@@ -204,7 +203,6 @@ def test_a_full_disk_takes_all_of_a_burst_or_nothing(tmp_path: Path) -> None:
         sink.write(burst)
     assert (path.read_bytes(), samples.read_bytes()) == before
     sink.write(burst)
-    sink.close()
     assert steps(path) == [0, 1]
     assert steps(samples) == list(range(100))
 
@@ -233,20 +231,20 @@ def test_a_journal_that_was_deleted_is_an_error(tmp_path: Path) -> None:
 def test_a_journal_that_another_file_replaced_goes_on_in_that(tmp_path: Path) -> None:
     """The rows are in the file that stands at the path, and not in one that nobody finds."""
     path = tmp_path / "a.jsonl"
-    with closing(JsonlSink(path)) as sink:
-        sink.write([row(0)])
-        (tmp_path / "copy").write_bytes(path.read_bytes())
-        (tmp_path / "copy").replace(path)
-        sink.write([row(1)])
+    sink = JsonlSink(path)
+    sink.write([row(0)])
+    (tmp_path / "copy").write_bytes(path.read_bytes())
+    (tmp_path / "copy").replace(path)
+    sink.write([row(1)])
     assert steps(path) == [0, 1]
 
 
 def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink that was given a relative path goes on in the same file."""
     monkeypatch.chdir(tmp_path)
-    with closing(JsonlSink(Path("run/a.jsonl"))) as sink:
-        monkeypatch.chdir("/")
-        sink.write([row(0, picture=Image(np.zeros((2, 2), np.uint8)))])
+    sink = JsonlSink(Path("run/a.jsonl"))
+    monkeypatch.chdir("/")
+    sink.write([row(0, picture=Image(np.zeros((2, 2), np.uint8)))])
     assert [set(record.values) for record in read(tmp_path / "run" / "a.jsonl")] == [{"x", "picture"}]
 
 
@@ -254,9 +252,9 @@ def test_a_full_journal_goes_on_in_a_new_file(tmp_path: Path) -> None:
     """Full segments are numbered in their order, also by later sessions, and are read as one journal."""
     path = tmp_path / "a.jsonl"
     for session in range(3):
-        with closing(JsonlSink(path, segment_bytes=1000)) as sink:
-            for step in range(50):
-                sink.write([row(100 * session + step)])
+        sink = JsonlSink(path, segment_bytes=1000)
+        for step in range(50):
+            sink.write([row(100 * session + step)])
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names[:2] == ["a.000001.jsonl", "a.000002.jsonl"]
     assert names[-1] == "a.jsonl"
@@ -272,7 +270,6 @@ def test_a_reader_sees_a_whole_beginning_while_the_journal_is_written_and_rotate
     def write() -> None:
         for step in range(3000):
             sink.write([row(step)])
-        sink.close()
         done.set()
 
     writer = threading.Thread(target=write)

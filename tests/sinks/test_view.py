@@ -3,7 +3,6 @@
 import csv
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,6 @@ def session(run: Path, make: Callable[[Path], Rebuildable], number: int, steps: 
         view.write([record])
         journal.write([record])
     view.close()
-    journal.close()
 
 
 def in_tensorboard(run: Path) -> list[tuple[int, float]]:
@@ -113,8 +111,7 @@ def test_what_a_rewind_supersedes_is_kept_under_other_names(tmp_path: Path, view
 
 def view_of(run: Path, sink: Rebuildable, steps: Iterable[int], capacity: int = 100) -> View:
     """A view of a run that has trained these steps."""
-    with closing(JsonlSink(run / "metrics.jsonl")) as journal:
-        journal.write([row(step, 0) for step in steps])
+    JsonlSink(run / "metrics.jsonl").write([row(step, 0) for step in steps])
     return View(sink, History(run / "metrics.jsonl"), capacity)
 
 
