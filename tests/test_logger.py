@@ -408,6 +408,41 @@ def test_a_sink_that_is_only_busy_is_not_overrun(is_prompt: bool) -> None:
     assert logger.health.sink_failures == 0
 
 
+def test_views_that_take_long_do_not_keep_the_journal_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much patience they are given, the journal meanwhile gets one burst after the other."""
+    monkeypatch.setattr("toolkit.lane._PATIENCE_S", 3600.0)
+    journal, views = PromptSink(), [WaitingSink(), WaitingSink()]
+    logger = Logger([*views, journal], burst_s=0.001, views_s=0.001)
+    for step in range(20):
+        logger.log(step, {"x": 0.0})
+        await_records(journal, step + 1)
+    assert len(journal.records) == 20
+    for view in views:
+        view.gate.set()
+    logger.close()
+    assert [[record.step for record in view.records] for view in views] == [list(range(20))] * 2
+
+
+def test_views_write_one_after_the_other() -> None:
+    """Two that write at once would take the interpreter from the training twice as often."""
+    at_work, together = 0, []
+
+    class Counting(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            nonlocal at_work
+            at_work += 1
+            time.sleep(0.02)
+            together.append(at_work)
+            at_work -= 1
+            super().write(records)
+
+    with Logger([Counting(), Counting(), Counting()], burst_s=0.001, views_s=0.001) as logger:
+        for step in range(5):
+            logger.log(step, {"x": 0.0})
+            logger.flush()
+    assert together == [1] * 15
+
+
 def test_a_view_has_its_rows_when_its_time_has_come() -> None:
     """It needs no other row for that."""
     view = MemorySink()
@@ -438,14 +473,13 @@ def test_a_row_that_is_logged_while_the_logger_closes_reaches_all_sinks_or_none(
             gate.wait(10)
             return super().values()
 
-    class Opening(MemorySink):
-        def write(self, records: Sequence[Record]) -> None:
-            gate.set()
-            time.sleep(0.2)
-            super().write(records)
+    def opening(record: Record) -> Record:
+        gate.set()
+        time.sleep(0.2)
+        return record
 
-    sinks = [PromptSink(), Opening(), MemorySink()]
-    logger = Logger(sinks, views_s=60.0)
+    sinks = [PromptSink(), MemorySink(), MemorySink()]
+    logger = Logger(sinks, [opening], burst_s=60.0, views_s=60.0)
     logger.log(0, {"x": 0.0})
     other = threading.Thread(target=logger.log, args=(1, Late(x=1.0)))
     other.start()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from toolkit.own_log import log as _log
 from toolkit.record import Record
@@ -16,21 +17,44 @@ _RETRY_S = 30.0
 _PATIENCE_S = 0.5
 
 
+class Turns:
+    """Lets one of several threads work at a time, but keeps none from it for longer than a moment.
+
+    Several sinks that work at once would make the training thread wait for the interpreter longer.
+    """
+
+    def __init__(self) -> None:
+        self._taken = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """The block is this thread's turn."""
+        taken = self._taken
+        if not taken.acquire(timeout=_PATIENCE_S):
+            taken = self._taken = threading.Lock()  # whoever has the other one is slow, or hangs for ever
+            taken.acquire()
+        try:
+            yield
+        finally:
+            taken.release()
+
+
 class Lane:
-    """Hands bursts of records to its sink, in order.
+    """Hands bursts of records to its sink, in order, each as one of the `turns`.
 
     A burst that fails is tried again record by record. A sink that failed at three records in a row is left out, and
     tried again every half minute. One that is slow has its own backlog, of at most `capacity` records. What a sink
     missed is counted in `missed`, and named once.
     """
 
-    def __init__(self, sink: Sink, capacity: int) -> None:
+    def __init__(self, sink: Sink, capacity: int, turns: Turns) -> None:
         self.name: str = getattr(sink, "name", type(sink).__name__)
-        self.prompt = bool(getattr(sink, "prompt", False))
         self.missed = 0
         self._sink = sink
         self._capacity = capacity
-        self._awaited: threading.Event | None = None
+        self._turns = turns
+        self._last = threading.Event()
+        self._keeps_up = True
         self._given = 0
         self._taken = 0
         self._failures_in_a_row = 0
@@ -46,22 +70,16 @@ class Lane:
         return self._given - self._taken
 
     def give(self, records: Sequence[Record]) -> None:
-        """Pass a burst on, as soon as a sink that keeps up is through with the last one."""
-        self._given += len(records)
-        self.wait_a_moment()
-        keeps_up = self.behind == len(records)
-        if not keeps_up and self.behind > self._capacity:
-            self._given -= len(records)
+        """Pass a burst on. Where there is no room for it, a sink that kept up is waited for, a moment long."""
+        if not self.behind:
+            self._keeps_up = True
+        if self._has_no_room(records) and self._keeps_up:
+            self._keeps_up = self._last.wait(_PATIENCE_S)
+        if self._has_no_room(records):
             self._overran(len(records))
             return
-        done = self._put(records)
-        self._awaited = done if keeps_up else None
-
-    def wait_a_moment(self) -> None:
-        """Wait until the sink is through with what it was given last; no longer than a moment, and only once."""
-        if self._awaited is not None:
-            self._awaited.wait(_PATIENCE_S)
-            self._awaited = None
+        self._given += len(records)
+        self._last = self._put(records)
 
     def mark(self) -> threading.Event:
         """An event that is set when the sink is through with everything given so far."""
@@ -75,6 +93,9 @@ class Lane:
     def ended(self) -> bool:
         """Whether the sink was closed."""
         return not self._thread.is_alive()
+
+    def _has_no_room(self, records: Sequence[Record]) -> bool:
+        return self.behind > 0 and self.behind + len(records) > self._capacity
 
     def _put(self, records: Sequence[Record]) -> threading.Event:
         done = threading.Event()
@@ -92,7 +113,8 @@ class Lane:
         while (burst := self._queue.get()) is not None:
             records, done = burst
             if records:
-                self._write(records)
+                with self._turns.one():
+                    self._write(records)
                 self._taken += len(records)
             done.set()
         try:
@@ -145,17 +167,11 @@ class Lane:
         return None
 
 
-def take_turns(lanes: Sequence[Lane], records: Sequence[Record]) -> None:
-    """Pass a burst on to all, to the next when the one before is through with it, or after a moment.
-
-    Several sinks that work at once would make the training thread wait for the interpreter longer.
-    """
-    if not records:
-        return
-    for before, lane in zip([None, *lanes], lanes, strict=False):
-        if before is not None:
-            before.wait_a_moment()
-        lane.give(records)
+def give_all(lanes: Sequence[Lane], records: Sequence[Record]) -> None:
+    """Pass a burst on to each lane, if there is something in it."""
+    if records:
+        for lane in lanes:
+            lane.give(records)
 
 
 _REMEDY = "The run's journal has them: `toolkit export` rebuilds the view."

@@ -15,7 +15,7 @@ from typing import Self, TypeAlias
 
 from toolkit import shutdown
 from toolkit.complaints import Complaints
-from toolkit.lane import Lane, take_turns
+from toolkit.lane import Lane, Turns, give_all
 from toolkit.names import valid_name
 from toolkit.own_log import log as _log
 from toolkit.record import Record
@@ -75,9 +75,10 @@ class Logger:
         views_s: float = 1.0,
         close_s: float = 30.0,
     ) -> None:
-        self._lanes = [Lane(sink, capacity) for sink in sinks]
-        self._prompt = [lane for lane in self._lanes if lane.prompt]
-        self._views = [lane for lane in self._lanes if not lane.prompt]
+        of_prompt, of_views = Turns(), Turns()  # what a view takes must not keep the journal waiting
+        self._prompt = [Lane(sink, capacity, of_prompt) for sink in sinks if getattr(sink, "prompt", False)]
+        self._views = [Lane(sink, capacity, of_views) for sink in sinks if not getattr(sink, "prompt", False)]
+        self._lanes = [*self._prompt, *self._views]
         self._for_views: list[Record] = []
         self._views_due = 0.0
         self._most_held = min(_MANY, capacity // 2)
@@ -223,7 +224,8 @@ class Logger:
             first = self._queue.get(timeout=max(0.0, self._views_due - time.monotonic()) if self._for_views else None)
         except queue.Empty:
             return []
-        self._hurry.wait(_AHEAD_S if callable(first) else self._burst_s)
+        if not self._closing:
+            self._hurry.wait(_AHEAD_S if callable(first) else self._burst_s)
         self._hurry.clear()
         return [first, *(self._queue.get() for _ in range(self._queue.qsize()))]
 
@@ -244,7 +246,7 @@ class Logger:
         yield burst
 
     def _give(self, burst: Sequence[Record]) -> None:
-        take_turns(self._prompt, burst)
+        give_all(self._prompt, burst)
         if not self._for_views:
             self._views_due = time.monotonic() + self._views_s - self._burst_s  # which they waited already
         if self._views:
@@ -252,10 +254,7 @@ class Logger:
 
     def _give_views(self) -> None:
         held, self._for_views = self._for_views, []
-        if held:
-            for lane in self._prompt:
-                lane.wait_a_moment()
-            take_turns(self._views, held)
+        give_all(self._views, held)
 
     def _do(self, work: _Work) -> None:
         try:
