@@ -20,6 +20,13 @@ def test_amounts_over_the_step_and_over_each_phase() -> None:
     )
 
 
+def test_a_step_that_trains_on_a_part_of_a_generation_has_the_rate_of_that_part() -> None:
+    """A quarter of 600 tokens in 1.2 s are 125 a second; all of them were generated in 2.5 s."""
+    found = rates(AMOUNTS, 4.0, {"generation_s": 2.5, "train_s": 1.2}, passes_a_step=0.25)
+    assert found["throughput/train_tokens_per_s"] == pytest.approx(125)
+    assert found["throughput/generation_tokens_per_s"] == pytest.approx(240)
+
+
 def test_what_is_no_amount_stays_as_it_is() -> None:
     """A metric of another family has no rate, and the values that were given are not changed."""
     given: dict[str, Value] = {"rewards/total/mean": 0.5, "throughput/completions": 2.0}

@@ -49,7 +49,7 @@ class ComputeCost:
         costs: dict[str, Value] = {"compute/flops": flops, "compute/flops_total": self._total}
         step_s, reward = record.values.get("time/step_s"), record.values.get("rewards/total/moving_average")
         if self._peak and isinstance(step_s, float) and step_s > 0:
-            of_step = (trained / self._settings.steps + generated) * parameters * tokens
+            of_step = (_TRAINED * self._settings.passes_a_step + generated) * parameters * tokens
             costs["compute/mfu"] = of_step / step_s / self._peak
         if isinstance(reward, float):
             _, first = self._first.setdefault("reward", (record.time, reward))

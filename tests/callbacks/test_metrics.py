@@ -119,6 +119,23 @@ def test_what_was_due_since_the_last_rollout_is_measured_of_the_next() -> None:
     assert [step for step, _ in sink.series("policy/entropy_histogram")] == [10, 20, 10]  # an update at every step
 
 
+def test_times_come_with_the_rollout_that_they_are_compared_with() -> None:
+    """Every ten steps, where each second step has a rollout: at the multiple, and with the first rollout behind it."""
+    settings, sink = load({"metrics": {"time": {"every": 10}, "throughput": {"every": 10}}}).metrics, MemorySink()
+    with Observer(Logger([sink]), [MetricsCallback(settings)]) as observer:
+        for step in range(1, 14):
+            observer.step(step, rollout() if step % 2 else None)
+    assert [step for step, _ in sink.series("time/step_s")] == [10, 11]
+    assert [step for step, _ in sink.series("throughput/tokens")] == [11]
+
+
+def test_a_step_that_trains_on_a_half_of_its_tokens_trains_half_as_many_a_second() -> None:
+    """Eight tokens that serve four steps of two passes, trained on in 0.5 s."""
+    settings = load({"metrics": {"compute": {"passes": 2, "steps": 4}}}).metrics
+    (row,) = rows(rollout(mask=np.ones((4, 2), bool), logp=None, timings={"train_s": 0.5}), settings=settings)
+    assert row["throughput/train_tokens_per_s"] == pytest.approx(8.0)
+
+
 def test_a_rollout_built_later_is_built_and_measured_by_the_worker() -> None:
     """A function is called off the training thread, and gives the same row."""
     assert rows(lambda: rollout())[0]["rewards/correct/mean"] == rows(rollout())[0]["rewards/correct/mean"]

@@ -26,7 +26,6 @@ from toolkit.shards import replica, spans_processes
 from toolkit.share import Share, packed, whole
 from toolkit.team import Team
 from toolkit.texts import share_of_format
-from toolkit.throughput import rates
 
 _OF_REWARDS = frozenset({"rewards", "groups"})
 """What is measured from the rewards of all processes where the host gathers them."""
@@ -116,10 +115,10 @@ class MergedMetricsCallback(MetricsCallback):
         if not contributions:
             return {}
         shares = [share for contribution in contributions for share in contribution]
-        values = self._due({**merged_values(shares, event.logger.complaints), **found.values}, event)
+        values = {**merged_values(shares, event.logger.complaints), **found.values}
         return {
             **row,
-            **rates(values, event.step_s, {**event.timings, **found.timings}),
+            **self._with_rates(values, event, found.timings),
             "observer/processes": float(len(contributions)),
         }
 

@@ -71,7 +71,7 @@ class MetricsCallback:
 
     def on_step(self, event: StepEvent) -> None:
         """Take hold of the arrays for the families due at this step, and queue the row that the worker will fill."""
-        families = self._settings.due(event.step)  # times are those of any step
+        families = self._settings.due(event.step, event.since)
         row = {f"trainer/{key}": value for key, value in unchanging(event.values).items()}
         if "time" in families:
             row |= {f"time/{phase}": seconds for phase, seconds in event.timings.items()}
@@ -124,8 +124,15 @@ class MetricsCallback:
         """The row with what each part gives."""
         for part in parts:
             found = part()
-            row |= rates(self._due(found.values, event), event.step_s, {**event.timings, **found.timings})
+            row |= self._with_rates(found.values, event, found.timings)
         return row
+
+    def _with_rates(
+        self, values: Mapping[str, Value], event: StepEvent, timings: Mapping[str, float]
+    ) -> dict[str, Value]:
+        """The values that are due, with what they are by the second; `timings` are the rollout's."""
+        passes = self._settings.compute.passes_a_step
+        return rates(self._due(values, event), event.step_s, {**event.timings, **timings}, passes)
 
     def _due(self, values: Mapping[str, Value], event: StepEvent) -> Mapping[str, Value]:
         """The values, without the histograms that are not due: they are half of TensorBoard's work."""

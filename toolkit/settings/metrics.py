@@ -94,6 +94,11 @@ class ComputeFamily(Family):
     peak_flops: PositiveFloat | None = None
     devices: PositiveInt | None = None
 
+    @property
+    def passes_a_step(self) -> float:
+        """How often one step trains on each generated token, in the mean."""
+        return self.passes / self.steps
+
 
 class CustomFamily(Family):
     """`custom/`: metric functions of the user's, as `module:function`; each takes a rollout."""
