@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from toolkit.config import Config
-from toolkit.errors import MissingExtra, SinkError
+from toolkit.errors import MissingExtra, cannot_start
 from toolkit.history import History
 from toolkit.lines.install import InstalledLines
 from toolkit.settings import Switch
@@ -83,7 +83,7 @@ def _started(name: str, make: Callable[[], _Started]) -> _Started:
     try:
         return make()
     except OSError as error:
-        raise SinkError(f"sinks.{name}: cannot start: {error.strerror}: {error.filename}") from error
+        raise cannot_start(name, f"{error.strerror}: {error.filename}") from error
 
 
 def _text(config: Config, log_dir: Path) -> Sink:

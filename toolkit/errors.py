@@ -25,6 +25,12 @@ class SinkError(ToolkitError):
     """A configured backend that cannot start: raised before training starts."""
 
 
+def cannot_start(sink: str, why: object) -> SinkError:
+    """The error of a sink that is configured and cannot start."""
+    remedy = f"mend that, or train without this backend (sinks.{sink}=false)"
+    return SinkError(f"sinks.{sink}: cannot start: {why}; {remedy}")
+
+
 class ArtifactError(ToolkitError):
     """An artifact that cannot be saved as it is given, or that is not there or damaged when it is loaded."""
 

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from toolkit.errors import SinkError
+from toolkit.errors import cannot_start
 from toolkit.media import gif, png
 from toolkit.names import valid
 from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
@@ -57,7 +57,7 @@ class MlflowSink:
             self._client = MlflowClient(tracking_uri)
             self._run_id = self._started()
         except MlflowException as error:
-            raise SinkError(f"sinks.mlflow: cannot start: {error}") from error
+            raise cannot_start("mlflow", error) from error
 
     def write(self, records: Sequence[Record]) -> None:
         """Send the numbers of all records in as few calls as MLflow allows, and the files of each record in one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from toolkit.errors import SinkError
+from toolkit.errors import SinkError, cannot_start
 from toolkit.media import gif, png
 from toolkit.names import valid
 from toolkit.record import Artifact, Histogram, HParams, Image, Record, Table, Text, Value, Video
@@ -71,7 +71,7 @@ class TrackioSink:
         try:
             return contextvars.Context().run(lambda: self._trackio.init(**self._settings, **options))
         except ValueError as error:
-            raise SinkError(f"sinks.trackio: cannot start: {error}") from error
+            raise cannot_start("trackio", error) from error
 
     def _write(self, record: Record) -> None:
         row: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import wandb
 from pydantic import BaseModel
 
-from toolkit.errors import SinkError
+from toolkit.errors import SinkError, cannot_start
 from toolkit.own_log import log as _log
 
 Mode: TypeAlias = Literal["online", "offline"]
@@ -91,7 +91,7 @@ def started(mode: Mode | None, run_id: str, options: dict[str, Any]) -> wandb.Ru
         return wandb.init(mode=mode, id=run_id, resume="allow", **options)
     except Exception as error:  # of several unrelated types
         if mode == "offline":
-            raise SinkError(f"sinks.wandb: cannot start: {error}") from error
+            raise cannot_start("wandb", error) from error
         return _offline(run_id, options, reason=" ".join(str(error).split()) or repr(error))
 
 
@@ -100,7 +100,7 @@ def _offline(run_id: str, options: dict[str, Any], reason: str) -> wandb.Run:
         # The service holds the id of a run that failed to start, so this one gets its own, and is synced to that id.
         run = wandb.init(mode="offline", **options)
     except Exception as error:
-        raise SinkError(f"sinks.wandb: cannot start: {error}") from error
+        raise cannot_start("wandb", error) from error
     said = "W&B cannot be used now, so the run is kept offline (%s). Upload it later by: %s"
     _log.warning(said, reason, sync_command(run, run_id))
     return run
