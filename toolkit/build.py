@@ -197,7 +197,7 @@ def _compute_cost(settings: ComputeFamily) -> ComputeCost:
 
 def _validation(settings: Validation, validations: Series, logger: Logger) -> ValidationCallback:
     validator = BackgroundValidator(validations.reports, settings.close_s, logger.complaints, settings.budget_s)
-    return ValidationCallback(settings, validator)
+    return ValidationCallback(settings, validator, validations.data)
 
 
 def _locked(log_dir: Path) -> RunLock:

@@ -10,16 +10,17 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from tests.callbacks import tiny_trl
-from toolkit.callbacks.trl_drift import Drift
+from toolkit.callbacks.trl_drift import Drift, problems
 from toolkit.settings.metrics import DriftFamily
+from toolkit.validation.heldout import HeldOut
 
 EVERY_STEP = DriftFamily(every=1, texts=2, max_tokens=5)
 TOKENIZER = tiny_trl.tokenizer()
 
 
-def host(data: Any, tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> Any:
+def host(tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> Any:
     """What the drift needs of a trainer."""
-    return SimpleNamespace(model=tiny_trl.model(), processing_class=tokenizer, eval_dataset=data)
+    return SimpleNamespace(model=tiny_trl.model(), processing_class=tokenizer)
 
 
 def move(model: torch.nn.Module) -> None:
@@ -37,8 +38,8 @@ def logprobs(model: Any, ids: list[int]) -> np.ndarray:
 
 def test_the_divergence_of_two_policies(tmp_path: Path) -> None:
     """The estimates are those of the texts' tokens, cut off at the limit, under the policy now and at the start."""
-    trainer = host(tiny_trl.prompts())
-    drift = Drift(trainer, EVERY_STEP, tmp_path)
+    trainer = host()
+    drift = Drift(trainer, tiny_trl.prompts(), EVERY_STEP, tmp_path)
     drift.start(0)
     rows = [TOKENIZER(f"{number} plus {number} is {2 * number}")["input_ids"][:5] for number in range(2)]
     before = np.concatenate([logprobs(trainer.model, ids) for ids in rows])
@@ -54,14 +55,14 @@ def test_the_divergence_of_two_policies(tmp_path: Path) -> None:
 def test_texts_of_any_length_go_through_the_model_together(tmp_path: Path) -> None:
     """What is padded, and what does not fit into one pass, has the divergence of each text by itself."""
     texts = [" ".join(["3 plus 4"] * count) for count in range(1, 30)]
-    trainer = host([{"prompt": text} for text in texts])
+    trainer, data = host(), [{"prompt": text} for text in texts]
     sizes: list[int] = []
 
     def see(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
         sizes.append(given["input_ids"].numel())
 
     trainer.model.register_forward_pre_hook(see, with_kwargs=True)
-    drift = Drift(trainer, DriftFamily(every=1, texts=len(texts), max_tokens=80), tmp_path)
+    drift = Drift(trainer, data, DriftFamily(every=1, texts=len(texts), max_tokens=80), tmp_path)
     drift.start(0)
     together = list(sizes)
     rows = [TOKENIZER(text)["input_ids"][:80] for text in texts]
@@ -77,12 +78,12 @@ def test_texts_of_any_length_go_through_the_model_together(tmp_path: Path) -> No
 
 def test_a_resumed_run_finds_the_first_policy(tmp_path: Path) -> None:
     """What was kept is used again after a resume, but not for a run that begins, nor for other texts."""
-    trainer = host(tiny_trl.prompts())
-    Drift(trainer, EVERY_STEP, tmp_path).start(0)
+    trainer, data = host(), tiny_trl.prompts()
+    Drift(trainer, data, EVERY_STEP, tmp_path).start(0)
     kept = np.load(tmp_path / "initial_policy.npz")["logp"]
     move(trainer.model)
     for texts, step, same in ((2, 7, True), (1, 7, False), (2, 7, False), (2, 0, False)):
-        Drift(trainer, DriftFamily(texts=texts, max_tokens=5), tmp_path).start(step)
+        Drift(trainer, data, DriftFamily(texts=texts, max_tokens=5), tmp_path).start(step)
         assert np.array_equal(np.load(tmp_path / "initial_policy.npz")["logp"], kept) is same
 
 
@@ -93,19 +94,21 @@ def test_a_resumed_run_finds_the_first_policy(tmp_path: Path) -> None:
         tiny_trl.prompts(conversational=True),
         {"small": tiny_trl.prompts(), "large": None},
         tiny_trl.prompts().to_iterable_dataset(),
+        problems([HeldOut("sums", ["1 plus 1 is"], ["2"])]),
+        problems([HeldOut("sums", ["1 plus 1 is"], ["2"], chats=[[{"role": "user", "content": "1 plus 1 is"}]])]),
     ],
-    ids=["rows", "conversations", "several", "stream"],
+    ids=["rows", "conversations", "several", "stream", "held-out problems", "held-out chats"],
 )
 def test_texts_of_any_data_set(data: Any, tmp_path: Path) -> None:
     """Rows, conversations, several sets by name and streams all give texts."""
-    drift = Drift(host(data), EVERY_STEP, tmp_path)
+    drift = Drift(host(), data, EVERY_STEP, tmp_path)
     drift.start(0)
     assert drift.values(1) is not None
 
 
 def test_nothing_without_texts(tmp_path: Path) -> None:
     """Without evaluation data nothing is measured and nothing is written."""
-    drift = Drift(host(None), EVERY_STEP, tmp_path)
+    drift = Drift(host(), [], EVERY_STEP, tmp_path)
     drift.start(0)
     assert drift.values(1) is None
     assert not list(tmp_path.iterdir())
@@ -113,12 +116,12 @@ def test_nothing_without_texts(tmp_path: Path) -> None:
 
 def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     """Each module is in the mode that it was in, and no random number is drawn."""
-    trainer = host(tiny_trl.prompts())
+    trainer = host()
     trainer.model.train()
     trainer.model.model.layers[0].eval()
     before = [module.training for module in trainer.model.modules()]
     state = torch.get_rng_state()
-    drift = Drift(trainer, EVERY_STEP, tmp_path)
+    drift = Drift(trainer, tiny_trl.prompts(), EVERY_STEP, tmp_path)
     drift.start(0)
     drift.values(1)
     assert [module.training for module in trainer.model.modules()] == before

@@ -122,6 +122,20 @@ def test_drift_from_the_initial_policy(adapter: WithAdapter) -> None:
     assert 0 < drift[0] < drift[-1]
 
 
+def test_drift_on_what_is_validated_on(tmp_path: Path) -> None:
+    """A trainer without evaluation data has its drift on the data that is held out by `heldout`."""
+    heldout = HeldOut("sums", ["2 plus 2 is", "1 plus 2 is"], ["4", "3"])
+    trainer = tiny_trl.trainer(tmp_path, [score], max_steps=2, eval_dataset=None)
+    settings = ["metrics.drift.every=1", "validation=false"]
+    toolkit.watch(trainer, "grpo", tmp_path / "off", overrides=[*TOKENS, *settings], heldout=heldout)
+    trainer.train()
+    assert not any("policy/kl_init_k3" in row for row in journal(tmp_path / "off").values())
+    settings = ["metrics.drift.every=1", "validation.scorers=[format]", "validation.every=100"]
+    toolkit.watch(trainer, "grpo", tmp_path / "run", overrides=[*TOKENS, *settings], heldout=heldout)
+    trainer.train()
+    assert [step for step, row in journal(tmp_path / "run").items() if row.get("policy/kl_init_k3", 0) > 0] == [1, 2]
+
+
 def test_a_resumed_run_goes_on(adapter: WithAdapter, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Resumed at a checkpoint, the history has each step once, and drift still counts from the first policy."""
     directory = adapter.directory.parent

@@ -28,6 +28,7 @@ from toolkit.config import Config
 from toolkit.logger import Logger
 from toolkit.record import Text
 from toolkit.trees import Trees
+from toolkit.validation.heldout import HeldOut
 from toolkit.validation.policy import Policy
 
 Saver: TypeAlias = Callable[[int, str], str | Path]
@@ -175,6 +176,11 @@ class Observer:
     def validates(self) -> bool:
         """Whether there is held-out data that `validate` validates on."""
         return self._validation is not None
+
+    @property
+    def heldout(self) -> Sequence[HeldOut]:
+        """The data sets that `validate` validates on."""
+        return self._validation.data if self._validation else ()
 
     def saved(self, step: int, path: str | Path, *, expendable: bool = False) -> None:
         """The host saved the state of the training after `step`: what was asked for is done, and callbacks know.

@@ -21,7 +21,7 @@ from toolkit.callbacks.methods import Level
 from toolkit.callbacks.observer import Observer
 from toolkit.callbacks.trl_capture import Capture
 from toolkit.callbacks.trl_config import check_clip_range, fitted
-from toolkit.callbacks.trl_drift import Drift
+from toolkit.callbacks.trl_drift import Drift, problems
 from toolkit.callbacks.trl_validation import TRLValidation, attach_validation
 from toolkit.config import Config
 from toolkit.own_log import log as _log
@@ -220,10 +220,11 @@ class TRLCallback(TrainerCallback):
         directory = self.observer.log_dir
         if not self._config.metrics.drift.enabled or directory is None or trainer.args.beta or sharded:
             return None
-        if trainer.eval_dataset is None:
-            _log.info("policy/kl_init_* are not measured: the trainer has no eval_dataset to run the policy on")
+        data = trainer.eval_dataset if trainer.eval_dataset is not None else problems(self.observer.heldout)
+        if not data:
+            _log.info("policy/kl_init_* are not measured: there is neither an eval_dataset of the trainer nor heldout")
             return None
-        return Drift(trainer, self._config.metrics.drift, directory)
+        return Drift(trainer, data, self._config.metrics.drift, directory)
 
 
 def _remove_ended(trainer: Trainer) -> None:

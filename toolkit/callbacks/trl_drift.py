@@ -16,6 +16,7 @@ from toolkit.measure import measure
 from toolkit.record import Value
 from toolkit.rollout import Rollout
 from toolkit.settings.metrics import DriftFamily
+from toolkit.validation.heldout import HeldOut
 
 _KEYS = "policy/kl_init"
 _TOKENS_AT_ONCE = 512
@@ -29,15 +30,16 @@ class Drift:
     |---|---|
     | `policy/kl_init_k1`, `_k2`, `_k3`, `_clamped_fraction` | between the policy and the initial one, on these texts |
 
-    The texts are the first rows of the evaluation data, each with its reference where it has one. Of the initial policy
-    only its logprobs are kept, in `initial_policy.npz` of the run's directory, where a resumed run finds them.
+    The texts are the first rows of `data`, which is held out from training as the trainer's `eval_dataset` is, each
+    with its reference where it has one. Of the initial policy only its logprobs are kept, in `initial_policy.npz` of
+    the run's directory, where a resumed run finds them.
     """
 
-    def __init__(self, trainer: Any, settings: DriftFamily, directory: Path) -> None:
+    def __init__(self, trainer: Any, data: Any, settings: DriftFamily, directory: Path) -> None:
         self._model = trainer.model
         self._settings = settings
         self._kept = directory / "initial_policy.npz"
-        self._ids = [ids[: settings.max_tokens] for ids in _tokenized(trainer, settings.texts)]
+        self._ids = [ids[: settings.max_tokens] for ids in _tokenized(trainer, data, settings.texts)]
         self._batches = _batches(self._ids)
         self._initial: list[np.ndarray] = []
 
@@ -121,10 +123,19 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _tokenized(trainer: Any, count: int) -> list[list[int]]:
-    """The first texts of the evaluation data, as tokens; those of one token say nothing."""
+def problems(heldout: Sequence[HeldOut]) -> list[dict[str, Any]]:
+    """The first of the data sets that are validated on, as rows of a trainer's."""
+    return [
+        {"prompt": prompt, "reference": reference}
+        for data in heldout[:1]
+        for prompt, reference in zip(data.chats or data.prompts, data.references, strict=True)
+    ]
+
+
+def _tokenized(trainer: Any, data: Any, count: int) -> list[list[int]]:
+    """The first texts of the data, as tokens; those of one token say nothing."""
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-    texts = [_text(tokenizer, row) for row in islice(_rows(trainer.eval_dataset), count)]
+    texts = [_text(tokenizer, row) for row in islice(_rows(data), count)]
     return [ids for ids in (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts) if len(ids) > 1]
 
 

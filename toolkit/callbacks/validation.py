@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from toolkit.callbacks import ReportEvent, StepEvent
 from toolkit.record import Text
 from toolkit.settings.callbacks import Validation
 from toolkit.validation.background import BackgroundValidator
+from toolkit.validation.heldout import HeldOut
 from toolkit.validation.policy import Policy
 from toolkit.validation.runner import Report
 
@@ -21,10 +24,11 @@ class ValidationCallback:
     | `heldout/DATASET/fingerprint` | digest of the data |
 
     A policy that is refused, because another one is being validated, is left out; the last one of the training is
-    validated when it ends.
+    validated when it ends. `data` is what it validates on, for others who need texts that are not trained on.
     """
 
-    def __init__(self, settings: Validation, validator: BackgroundValidator) -> None:
+    def __init__(self, settings: Validation, validator: BackgroundValidator, data: Sequence[HeldOut] = ()) -> None:
+        self.data = data
         self._settings = settings
         self._validator = validator
         self._step = 0

@@ -22,7 +22,7 @@ from toolkit.validation.scorers import Scorer
 class Series:
     """Validates policies on each data set; every report knows the error patterns of the one before.
 
-    For the thread that validates; `add` is for the one that has the training prompts, and `close` for any.
+    For the thread that validates; `add` is for the one that has the training prompts, `data` and `close` for any.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Series:
         mistakes: MistakeFinder,
         overlap: bool = True,
     ) -> None:
-        self._data = tuple(data)
+        self.data = tuple(data)
         self._scorers = scorers
         self._mistakes = mistakes
         self._overlaps = {heldout.name: Overlap(heldout) for heldout in data} if overlap else {}
@@ -42,10 +42,10 @@ class Series:
     def reports(self, policy: Policy, step: int) -> Iterator[Report]:
         """A report for each data set as soon as it is there, the last of several with the macro means."""
         found: list[Report] = []
-        for heldout in self._data:
+        for heldout in self.data:
             report = self._report(policy, step, heldout)
             found.append(report)
-            last = len(self._data) > 1 and len(found) == len(self._data)
+            last = len(self.data) > 1 and len(found) == len(self.data)
             yield replace(report, macro=macro_means(found)) if last else report
 
     def add(self, prompts: Sequence[str]) -> None:
