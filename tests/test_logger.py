@@ -408,19 +408,23 @@ def test_a_sink_that_is_only_busy_is_not_overrun(is_prompt: bool) -> None:
     assert logger.health.sink_failures == 0
 
 
-def test_views_that_take_long_do_not_keep_the_journal_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sinks_that_take_long_do_not_keep_the_journal_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much patience they are given, the journal meanwhile gets one burst after the other."""
+
+    class Waiting(WaitingSink):
+        prompt = True
+
     monkeypatch.setattr("toolkit.lane._PATIENCE_S", 3600.0)
-    journal, views = PromptSink(), [WaitingSink(), WaitingSink()]
-    logger = Logger([*views, journal], burst_s=0.001, views_s=0.001)
+    journal, others = PromptSink(), [WaitingSink(), Waiting(), WaitingSink()]
+    logger = Logger([*others, journal], burst_s=0.001, views_s=0.001)
     for step in range(20):
         logger.log(step, {"x": 0.0})
         await_records(journal, step + 1)
     assert len(journal.records) == 20
-    for view in views:
-        view.gate.set()
+    for other in others:
+        other.gate.set()
     logger.close()
-    assert [[record.step for record in view.records] for view in views] == [list(range(20))] * 2
+    assert [[record.step for record in other.records] for other in others] == [list(range(20))] * 3
 
 
 def test_views_write_one_after_the_other() -> None:
