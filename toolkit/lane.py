@@ -6,7 +6,8 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import TypeAlias
 
 from toolkit.own_log import log as _log
 from toolkit.record import Record
@@ -16,9 +17,11 @@ _FAILURES_IN_A_ROW = 3
 _RETRY_S = 30.0
 _PATIENCE_S = 0.5
 
+_Burst: TypeAlias = tuple[Sequence[Record], threading.Event]
+
 
 class Turns:
-    """Lets one of several threads work at a time, but keeps none from it for longer than a moment.
+    """Lets one of several threads work at a time. Whoever has waited for its turn for a moment works beside the other.
 
     Several sinks that work at once would make the training thread wait for the interpreter longer.
     """
@@ -31,8 +34,10 @@ class Turns:
         """The block is this thread's turn."""
         taken = self._taken
         if not taken.acquire(timeout=_PATIENCE_S):
-            taken = self._taken = threading.Lock()  # whoever has the other one is slow, or hangs for ever
+            # Whoever has the other lock is slow, or hangs for ever. This one is shown when it is taken already.
+            taken = threading.Lock()
             taken.acquire()
+            self._taken = taken
         try:
             yield
         finally:
@@ -40,27 +45,26 @@ class Turns:
 
 
 class Lane:
-    """Hands bursts of records to its sink, in order, each as one of the `turns`.
+    """Hands records to its sink, in order: all that wait at once, where there are `turns` when it has its turn.
 
-    A burst that fails is tried again record by record. A sink that failed at three records in a row is left out, and
-    tried again every half minute. One that is slow has its own backlog, of at most `capacity` records. What a sink
-    missed is counted in `missed`, and named once.
+    What fails together is tried again record by record. A sink that failed at three records in a row is left out, and
+    tried again every half minute. One that is slow has its own backlog, of at most `capacity` records; nobody waits for
+    it. What a sink missed is counted in `missed`, and named once.
     """
 
-    def __init__(self, sink: Sink, capacity: int, turns: Turns) -> None:
+    def __init__(self, sink: Sink, capacity: int, turns: Turns | None = None) -> None:
         self.name: str = getattr(sink, "name", type(sink).__name__)
         self.missed = 0
         self._sink = sink
         self._capacity = capacity
         self._turns = turns
-        self._last = threading.Event()
-        self._keeps_up = True
         self._given = 0
+        self._begun = 0
         self._taken = 0
         self._failures_in_a_row = 0
         self._next_try = 0.0
         self._overrun = False
-        self._queue: queue.SimpleQueue[tuple[Sequence[Record], threading.Event] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Burst | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"toolkit-{self.name}", daemon=True)
         self._thread.start()
 
@@ -70,16 +74,13 @@ class Lane:
         return self._given - self._taken
 
     def give(self, records: Sequence[Record]) -> None:
-        """Pass a burst on. Where there is no room for it, a sink that kept up is waited for, a moment long."""
-        if not self.behind:
-            self._keeps_up = True
-        if self._has_no_room(records) and self._keeps_up:
-            self._keeps_up = self._last.wait(_PATIENCE_S)
-        if self._has_no_room(records):
+        """Pass a burst on; a sink that is so far behind that it has no room for it misses it."""
+        waiting = self._given - self._begun
+        if waiting and waiting + len(records) > self._capacity:
             self._overran(len(records))
             return
         self._given += len(records)
-        self._last = self._put(records)
+        self._put(records)
 
     def mark(self) -> threading.Event:
         """An event that is set when the sink is through with everything given so far."""
@@ -94,9 +95,6 @@ class Lane:
         """Whether the sink was closed."""
         return not self._thread.is_alive()
 
-    def _has_no_room(self, records: Sequence[Record]) -> bool:
-        return self.behind > 0 and self.behind + len(records) > self._capacity
-
     def _put(self, records: Sequence[Record]) -> threading.Event:
         done = threading.Event()
         self._queue.put((records, done))
@@ -110,18 +108,28 @@ class Lane:
             _log.error(said, self.name, self.behind, _REMEDY)
 
     def _work(self) -> None:
-        while (burst := self._queue.get()) is not None:
-            records, done = burst
-            if records:
-                with self._turns.one():
-                    self._write(records)
-                self._taken += len(records)
-            done.set()
+        ends = False
+        while not ends:
+            bursts = [self._queue.get()]
+            with self._turns.one() if self._turns else nullcontext():
+                # A sink whose writes have a price of their own keeps up like this.
+                bursts += [self._queue.get() for _ in range(self._queue.qsize())]
+                ends = bursts[-1] is None
+                self._write_all([burst for burst in bursts if burst is not None])
         try:
             self._sink.close()
         except Exception as error:  # a backend may raise anything
             self.missed += 1
             _log.error("%s did not close: %r", self.name, error)
+
+    def _write_all(self, bursts: Sequence[_Burst]) -> None:
+        records = [record for burst, _ in bursts for record in burst]
+        self._begun += len(records)
+        if records:
+            self._write(records)
+        self._taken += len(records)
+        for _, done in bursts:
+            done.set()
 
     def _write(self, records: Sequence[Record]) -> None:
         if self._left_out and time.monotonic() < self._next_try:

@@ -75,9 +75,9 @@ class Logger:
         views_s: float = 1.0,
         close_s: float = 30.0,
     ) -> None:
-        of_views = Turns()  # the others wait for nobody
-        self._prompt = [Lane(sink, capacity, Turns()) for sink in sinks if getattr(sink, "prompt", False)]
-        self._views = [Lane(sink, capacity, of_views) for sink in sinks if not getattr(sink, "prompt", False)]
+        turns = Turns()
+        self._prompt = [Lane(sink, capacity) for sink in sinks if getattr(sink, "prompt", False)]
+        self._views = [Lane(sink, capacity, turns) for sink in sinks if not getattr(sink, "prompt", False)]
         self._lanes = [*self._prompt, *self._views]
         self._for_views: list[Record] = []
         self._views_due = 0.0

@@ -69,8 +69,8 @@ class TRLCallback(TrainerCallback):
         callback.attach(trainer)
 
     What callbacks ask for is passed on to the trainer: to save, and to stop. The settings are those of the observer.
-    Only `toolkit.watch` takes the clip range of `policy/` and the model's size for `compute/` from the trainer: here
-    they are given, as `metrics.policy` and `metrics.compute`.
+    Only `toolkit.watch` takes the clip range of `policy/`, the model's size and how many steps share a generation from
+    the trainer: here they are given, as `metrics.policy` and `metrics.compute`.
     """
 
     def __init__(self, observer: Observer) -> None:

@@ -84,8 +84,8 @@ class ComputeFamily(Family):
     """`compute/`: what the model's size and the devices' speed are needed for.
 
     `parameters` is the number of parameters of the policy, and each generated token is trained on `passes` times, which
-    takes `steps` steps. `peak_flops` is the peak of one device in FLOP/s, by default that of a device we know;
-    `devices` how many of them, by default those that are there.
+    takes `steps` steps; `throughput/train_tokens_per_s` goes by these two as well. `peak_flops` is the peak of one
+    device in FLOP/s, by default that of a device we know; `devices` how many of them, by default those that are there.
     """
 
     parameters: PositiveInt | None = None
