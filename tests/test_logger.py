@@ -508,7 +508,7 @@ def test_a_row_that_is_logged_while_the_logger_closes_reaches_all_sinks_or_none(
         return record
 
     sinks = [PromptSink(), MemorySink(), MemorySink()]
-    logger = Logger(sinks, [opening], burst_s=60.0, views_s=60.0)
+    logger = Logger(sinks, [opening], burst_s=60.0, views_s=3600.0)
     logger.log(0, {"x": 0.0})
     other = threading.Thread(target=logger.log, args=(1, Late(x=1.0)))
     other.start()
