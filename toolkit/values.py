@@ -50,8 +50,15 @@ def _copy(value: Any) -> Any:
 
 def host_values(values: Mapping[str, Any], complaints: Complaints) -> dict[str, Value]:
     """The values under flat, valid keys, fetched and converted; one that cannot be is left out, and complained of."""
-    if _READY.issuperset(map(type, values.values())) and _all_are(str, values) and are_ready(values):
-        return dict(values)
+    if not (_all_are(str, values) and are_ready(values)):
+        return _converted(values, complaints)
+    ready = {key: value for key, value in values.items() if type(value) in _READY}
+    if len(ready) == len(values):
+        return ready
+    return ready | _converted({key: value for key, value in values.items() if key not in ready}, complaints)
+
+
+def _converted(values: Mapping[str, Any], complaints: Complaints) -> dict[str, Value]:
     host: dict[str, Value] = {}
     for key, value in _flat(values):
         try:

@@ -239,6 +239,17 @@ def test_what_cannot_be_measured_is_said_once(caplog: pytest.LogCaptureFixture) 
     assert "sampler (no sampler_logp)" in said[0]
 
 
+def test_what_is_due_later_is_said_when_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """The families of every second step are listed at the second one, and those before not again."""
+    callback = MetricsCallback(load({"metrics": {"text": {"every": 2}}}).metrics)
+    with caplog.at_level(logging.INFO, logger="toolkit"), Logger([]) as logger:
+        for step in (1, 2, 3, 4):
+            callback.on_step(StepEvent(step, logger, Source(rollout())))
+    said = [message for message in caplog.messages if "lacks fields" in message]
+    assert ["text (no completions)" in message for message in said] == [False, True]
+    assert ["advantages (no advantages)" in message for message in said] == [True, False]
+
+
 def test_a_loops_own_value_that_changes_in_place_is_logged_as_it_was() -> None:
     """A running loss of NumPy keeps the value of its step, though the worker reads it later."""
     sink, callback, total = MemorySink(), MetricsCallback(SETTINGS), np.zeros(())

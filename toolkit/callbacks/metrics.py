@@ -59,7 +59,7 @@ class MetricsCallback:
     def __init__(self, settings: Metrics, text: TextMetrics | None = None) -> None:
         self._settings = settings
         self._text = text or TextMetrics(settings)
-        self._said_missing = False
+        self._looked_at: frozenset[str] = frozenset()
         self._ahead: tuple[_Sources, list[_Part]] = (None, None), []
 
     def on_rollout(self, event: RolloutEvent) -> None:
@@ -113,11 +113,14 @@ class MetricsCallback:
         """The values of the families; on the worker thread, which compiles, computes and waits."""
         self._say_missing(rollouts[0], families)
         whole = joined(rollouts)
-        values = measure(rollouts, self._settings, families, step).values()
+        # Both computations are under way before the first is waited for.
+        measured = [measure(rollouts, self._settings, families, step)]
         if "format" in families and whole.completions:
-            values |= measure_format(rollouts, self._settings.format).values()
-        if from_text := families.intersection(TEXT_NEEDS).difference(missing(whole, families, TEXT_NEEDS)):
-            values |= self._judged(whole, from_text, step, complaints)
+            measured.append(measure_format(rollouts, self._settings.format))
+        values = {key: value for each in measured for key, value in each.values().items()}
+        if from_text := families.intersection(TEXT_NEEDS):
+            judged = from_text.difference(missing(whole, from_text, TEXT_NEEDS))
+            values |= self._judged(whole, judged, step, complaints)
         return Found(values | seconds(whole, families), whole.timings or {})
 
     def _filled(self, row: dict[str, Any], parts: Sequence[_Part], event: StepEvent) -> dict[str, Any]:
@@ -141,11 +144,9 @@ class MetricsCallback:
         if of_rollout and of_update:
             return values
         due = dict.fromkeys(_OF_UPDATE, of_update)
-        return {
-            key: value
-            for key, value in values.items()
-            if type(value) is not Histogram or due.get(key.partition("/")[0], of_rollout)
-        }
+        histograms = [key for key, value in values.items() if type(value) is Histogram]
+        early = {key for key in histograms if not due.get(key.partition("/")[0], of_rollout)}
+        return {key: value for key, value in values.items() if key not in early}
 
     def _judged(
         self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints
@@ -157,8 +158,10 @@ class MetricsCallback:
             return {}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
-        if not self._said_missing and (lacking := missing(rollout, families, _NEEDS)):
-            self._said_missing = True
+        """Say once of each family what it lacks, when it is first due."""
+        fresh = families - self._looked_at
+        self._looked_at |= fresh
+        if fresh and (lacking := missing(rollout, fresh, _NEEDS)):
             listed = "; ".join(f"{family} (no {', '.join(needs)})" for family, needs in lacking.items())
             _log.info("not measured, as the rollout lacks fields: %s", listed)
 

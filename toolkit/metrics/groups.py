@@ -31,17 +31,15 @@ def group_metrics(
     best, worst = group_maximum(total, group, valid), -group_maximum(-total, group, valid)
     middle = group_sum(total, group, valid) / size
     metrics: dict[str, Statistic] = {
-        "groups/best": statistic.mean(best, exists),
-        "groups/mean": statistic.mean(middle, exists),
-        "groups/worst": statistic.mean(worst, exists),
+        **statistic.means({"groups/best": best, "groups/mean": middle, "groups/worst": worst}, exists),
         **zero_std_fractions(best, worst, middle, exists),
     }
-    if success is not None:
+    if success is not None and pass_at:
         judged = reduction.counted(success, mask)
         attempts = group_sum(jnp.ones_like(success), group, judged)
         successes = group_sum(success, group, judged)
-        for k in pass_at:
-            metrics[f"groups/pass_at_{k}"] = statistic.mean(pass_at_k(attempts, successes, k), attempts > 0)
+        chances = {f"groups/pass_at_{k}": pass_at_k(attempts, successes, k) for k in pass_at}
+        metrics |= statistic.means(chances, attempts > 0)
     return metrics
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from toolkit.metrics import groups, reduction, statistic
 from toolkit.metrics.histogram import SIGNED_LOG_EDGES, histogram
-from toolkit.metrics.statistic import Mean, RootMean, Statistic
+from toolkit.metrics.statistic import Correlation, Mean, RootMean, Statistic
 
 
 def reward_metrics(
@@ -105,14 +105,28 @@ def correlations(
     rewards: Mapping[str, Float[Array, " batch"]], group: Int[Array, " batch"] | None, mask: Bool[Array, " batch"]
 ) -> dict[str, Statistic]:
     """Pearson's correlation of each two functions, over the batch and within groups, where the optimiser looks."""
-    metrics: dict[str, Statistic] = {}
-    for (first, x), (second, y) in combinations(rewards.items(), 2):
-        metrics[f"rewards/correlation/{first}~{second}"] = statistic.correlation(x, y, mask)
-        if group is not None:
-            both = reduction.counted(x, mask) & jnp.isfinite(y)
-            own_x, own_y = (_within(reward, group, both) for reward in (x, y))
-            metrics[f"rewards/correlation_within/{first}~{second}"] = statistic.correlation(own_x, own_y, both)
-    return metrics
+    pairs = list(combinations(rewards, 2))
+    if not pairs:
+        return {}
+    # As above, at once: of six functions there are fifteen pairs.
+    x, y = (jnp.stack([rewards[pair[side]] for pair in pairs]).astype(jnp.float32) for side in (0, 1))
+    found = {"correlation": jax.vmap(statistic.correlation, in_axes=(0, 0, None))(x, y, mask)}
+    if group is not None:
+        found["correlation_within"] = jax.vmap(correlation_within, in_axes=(0, 0, None, None))(x, y, group, mask)
+    return {
+        f"rewards/{kind}/{first}~{second}": statistic.row(of_pairs, number)
+        for kind, of_pairs in found.items()
+        for number, (first, second) in enumerate(pairs)
+    }
+
+
+def correlation_within(
+    x: Float[Array, " batch"], y: Float[Array, " batch"], group: Int[Array, " batch"], mask: Bool[Array, " batch"]
+) -> Correlation:
+    """Pearson's correlation of the distances of two rewards from the means of their groups."""
+    both = reduction.counted(x, mask) & jnp.isfinite(y)
+    own_x, own_y = jax.vmap(_within, in_axes=(0, None, None))(jnp.stack([x, y]), group, both)
+    return statistic.correlation(own_x, own_y, both)
 
 
 def _within(

@@ -234,6 +234,12 @@ def mean(x: Num[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Mean:
     return mean_of_finite(x, reduction.counted(x, mask))
 
 
+def means(columns: Mapping[str, Num[Array, "*shape"]], mask: Bool[Array, "*shape"]) -> dict[str, Statistic]:
+    """The mean of each of several quantities: one computation for all of them is less to run than one for each."""
+    found = jax.vmap(mean, in_axes=(0, None))(jnp.stack(list(columns.values())), mask)
+    return {name: row(found, number) for number, name in enumerate(columns)}
+
+
 def mean_of_finite(x: Num[Array, "*shape"], valid: Bool[Array, "*shape"]) -> Mean:
     """The mean of entries that are known to be finite: several quantities over the same ones share one count."""
     return Mean(reduction.total_of_finite(x, valid), reduction.count(valid))
