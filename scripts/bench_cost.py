@@ -23,7 +23,7 @@ from toolkit.demo.task import draw, training_problems
 from toolkit.demo.warmup import WarmupConfig, warm_up
 from toolkit.logger import Logger
 
-ROUNDS, FIRST, TIMED = 30, 12, 24
+ROUNDS, FIRST, TIMED = 30, 6, 12
 CONFIG = GRPOConfig()
 
 

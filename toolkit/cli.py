@@ -31,7 +31,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def demo(
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(min=1, help="GRPO steps.")] = 150,
+    steps: Annotated[int, typer.Option(min=1, help="GRPO steps.")] = 80,
     warmup: Annotated[int, typer.Option(min=1, help="Supervised steps before: with few the policy is weak.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     config: Annotated[str, typer.Option(help="A preset's name or a YAML file.")] = "demo",
@@ -40,7 +40,7 @@ def demo(
     wandb_project: WandbProject = None,
     tensorboard: TensorBoard = None,
 ) -> None:
-    """Fine-tune a tiny policy with GRPO on the CPU, observed from end to end: about a minute."""
+    """Fine-tune a tiny policy with GRPO on the CPU, observed from end to end: a minute or two."""
     # The demo is small enough for a CPU, and must take no accelerator from whoever works beside it.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:

@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,13 @@ class Run:
         self.sink = MemorySink()
         callback = CheckpointCallback(Checkpoints(**{"enabled": True, **settings}), self.directory)
         self.validated = threading.Event()
-        validation = ValidationCallback(
-            Validation(every=1), BackgroundValidator(lambda policy, step: [self.report(policy, step)])
-        )
+        validation = ValidationCallback(Validation(every=1), BackgroundValidator(self.reports))
         self.callback = callback
         self.observer = Observer(Logger([self.sink]), [callback], validation, path, save=self.save if save else None)
 
-    def report(self, policy: Any, step: int) -> Report:
-        found = report(policy, step)
-        self.validated.set()
-        return found
+    def reports(self, policy: Any, step: int) -> Iterator[Report]:
+        yield report(policy, step)
+        self.validated.set()  # when it was taken
 
     def save(self, step: int, why: str) -> Path:
         folder = self.directory / f"step_{step}"
@@ -77,7 +75,8 @@ class Run:
         with self.observer:
             for step in range(steps):
                 if step in skills:
-                    self.observer.validate(step, Skilled(skills[step]))
+                    while not self.observer.validate(step, Skilled(skills[step])):  # the one before is not through
+                        time.sleep(0.001)
                     assert self.validated.wait(10)
                     self.validated.clear()
                 self.observer.step(step)

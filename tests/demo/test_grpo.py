@@ -21,7 +21,7 @@ from toolkit.validation.policy import Policy
 
 PROBLEMS = training_problems()[:4]
 HELD_OUT = [problem.prompt for problem in heldout_problems(4)]
-TINY = GRPOConfig(steps=3, prompts=2, group_size=4, learning_rate=1e-3)
+TINY = GRPOConfig(steps=3, prompts=2, group_size=4, minibatches=2, learning_rate=1e-3)
 
 
 class Recorder(Observer):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,7 @@ from toolkit.validation.heldout import HeldOut
 from toolkit.validation.policy import FunctionPolicy, InlinePolicy, Policy
 from toolkit.validation.runner import Report, validate
 from toolkit.validation.scorers import Correctness
+from toolkit.validation.statistics import Estimate
 
 
 class Counted(Echo):
@@ -60,6 +62,28 @@ def test_a_finished_report_is_polled_once_with_the_step_of_its_policy() -> None:
     policy.gate.set()
     validator.close()
     assert drained(validator) == [5]
+
+
+def test_estimates_are_worked_out_on_the_thread_and_kept() -> None:
+    """Means and intervals of many problems take a while, which is not the training thread's to spend."""
+    where: list[str] = []
+
+    class Asked(Report):
+        @cached_property
+        def estimates(self) -> dict[str, Estimate]:
+            where.append(threading.current_thread().name)
+            return super().estimates
+
+    def validated(policy: Policy, step: int) -> list[Report]:
+        return [Asked("echo", "", step, 0.0, ["1"], ["1"], ["1"], {"accuracy": [1.0]})]
+
+    validator = BackgroundValidator(validated)
+    validator.submit(0, Echo())
+    validator.close()
+    report = validator.poll()
+    assert report
+    assert report.estimates["accuracy"].mean == report.values()["heldout/echo/accuracy"] == 1
+    assert where == ["toolkit-validation"]
 
 
 def test_while_one_is_validated_others_are_refused_and_no_snapshot_is_taken_of_them() -> None:

@@ -34,11 +34,11 @@ class GRPOConfig:
     """The settings of a run: `prompts` x `group_size` completions a step, one update a minibatch."""
 
     seed: int = 0
-    steps: int = 150
-    prompts: int = 16
+    steps: int = 80
+    prompts: int = 32
     group_size: int = 8
-    minibatches: int = 2
-    learning_rate: float = 3e-5
+    minibatches: int = 4
+    learning_rate: float = 4e-5
     clip: float = 0.2
     kl_weight: float = 0.02
 

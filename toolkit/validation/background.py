@@ -90,7 +90,9 @@ class BackgroundValidator:
 
     def _report(self, step: int, policy: Policy) -> None:
         try:
-            self._reports.extend(self._validate(Budgeted(policy, self._budget_s) if self._budget_s else policy, step))
+            for report in self._validate(Budgeted(policy, self._budget_s) if self._budget_s else policy, step):
+                _ = report.estimates  # worked out here and kept: the training thread is handed the report
+                self._reports.append(report)
         except Exception as error:  # a policy or a scorer may raise anything; the training must not notice
             self.complaints.add(f"the validation of step {step}", error)
 

@@ -59,12 +59,15 @@ class FunctionPolicy:
 
     def snapshot(self) -> FunctionPolicy:
         """A copy of the parameters: the next training step may donate the buffers of the originals."""
-        return FunctionPolicy(self._function, jax.tree.map(self._copy, self._now()))
+        leaves, structure = jax.tree.flatten(self._now())
+        same = [leaf for leaf in leaves if not self._is_cast(leaf)]
+        # All at once, which takes a quarter of the time of one by one.
+        copies = iter(jax.device_put(same, [leaf.sharding for leaf in same], may_alias=False))
+        held = [leaf.astype(self._dtype) if self._is_cast(leaf) else next(copies) for leaf in leaves]
+        return FunctionPolicy(self._function, jax.tree.unflatten(structure, held))
 
     def _now(self) -> Any:
         return self._parameters() if callable(self._parameters) else self._parameters
 
-    def _copy(self, leaf: Any) -> Any:
-        if self._dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != self._dtype:
-            return leaf.astype(self._dtype)
-        return jax.device_put(leaf, leaf.sharding, may_alias=False)
+    def _is_cast(self, leaf: Any) -> bool:
+        return self._dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != self._dtype

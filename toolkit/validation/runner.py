@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import isfinite, nan
 
 from toolkit.errors import ToolkitError
@@ -20,7 +21,7 @@ from toolkit.validation.statistics import Estimate, attempt_sizes, attempts, est
 _EXAMPLES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """What was measured on one held-out data set, for the policy of one step.
 
@@ -43,7 +44,7 @@ class Report:
     overlap: OverlapReport | None = None
     macro: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def estimates(self) -> dict[str, Estimate]:
         """Mean, standard error and interval of each scorer that gave a score at all.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isfinite, nan, sqrt
+from statistics import fmean
 
 import numpy as np
 
@@ -37,14 +38,14 @@ def prompt_means(scores: Sequence[float], prompts: Sequence[str]) -> dict[str, f
 
     Scores that are not finite (a scorer that failed) are left out, and prompts that have no other.
     """
-    return {prompt: float(np.mean(found)) for prompt, found in by_prompt(scores, prompts).items()}
+    return {prompt: fmean(found) for prompt, found in by_prompt(scores, prompts).items()}
 
 
 def by_prompt(scores: Sequence[float], prompts: Sequence[str]) -> dict[str, list[float]]:
     """The finite scores of each prompt, in order."""
     found: dict[str, list[float]] = {}
     for score, prompt in zip(scores, prompts, strict=True):
-        if np.isfinite(score):
+        if isfinite(score):
             found.setdefault(prompt, []).append(float(score))
     return found
 
