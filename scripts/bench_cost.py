@@ -2,8 +2,8 @@
 
 With: every family, the journal, TensorBoard and samples, as the demo is set; held-out validation is work of its own and
 stays out (`scripts/bench background`). The worker works in bursts of a second: the first steps of a block fill the
-first burst and are not timed, the others are two bursts, and what is left at its end is written before the next block
-begins.
+first burst and are not timed, the others are two bursts at least, and what is left at its end is written before the
+next block begins.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ def _copy(value: Any) -> Any:
 
 
 def host_values(values: Mapping[str, Any], complaints: Complaints) -> dict[str, Value]:
-    """The values under flat, valid keys, fetched and converted; one that cannot be is left out, and complained of."""
+    """The values under flat, valid keys, fetched and converted; one that cannot be is left out, and complained of.
+
+    What has to be converted comes last, and wins where a key is given twice.
+    """
     if not (_all_are(str, values) and are_ready(values)):
         return _converted(values, complaints)
     ready = {key: value for key, value in values.items() if type(value) in _READY}

@@ -75,7 +75,9 @@ class Run:
         with self.observer:
             for step in range(steps):
                 if step in skills:
+                    until = time.monotonic() + 10
                     while not self.observer.validate(step, Skilled(skills[step])):  # the one before is not through
+                        assert time.monotonic() < until
                         time.sleep(0.001)
                     assert self.validated.wait(10)
                     self.validated.clear()

@@ -117,14 +117,20 @@ def test_groups_of_one_are_their_own_best_and_worst() -> None:
     assert np.isnan(found["groups/pass_at_2"])
 
 
-def test_without_success_there_is_no_pass_at_k() -> None:
-    """It is not known which completions succeed, and the rewards alone do not say."""
+def test_without_success_or_any_k_there_is_no_pass_at_k() -> None:
+    """It is not known which completions succeed, and the rewards alone do not say; or nobody asked."""
     given = device_arrays(np.zeros(BATCH), GROUP, np.ones(BATCH, bool), np.zeros(BATCH))
 
-    def found() -> dict[str, Array]:
+    def without_success() -> dict[str, Array]:
         return values(group_metrics(*given[:3], None, PASS_AT))
 
-    assert not {key for key in jax.eval_shape(found) if "pass_at" in key}
+    def without_any_k() -> dict[str, Array]:
+        return values(group_metrics(*given, ()))
+
+    for found in (without_success, without_any_k):
+        keys = jax.eval_shape(found).keys()
+        assert "groups/best" in keys
+        assert not any("pass_at" in key for key in keys)
 
 
 def test_a_single_completion_is_a_group_of_one() -> None:

@@ -176,6 +176,13 @@ def test_groups_of_one_have_nothing_within() -> None:
     assert all(np.isnan(found[f"rewards/correlation_within/{pair}"]) for pair in PAIRS)
 
 
+def test_a_single_function_has_nothing_to_correlate_with() -> None:
+    """There is no pair, and all else is there."""
+    found = measured({"correct": np.linspace(0, 1, BATCH)})
+    assert found["rewards/correct/mean"] == pytest.approx(0.5)
+    assert not any("correlation" in key for key in found)
+
+
 def test_a_single_completion_is_its_own_distribution() -> None:
     """It has a mean, extremes and quantiles, no spread, and no correlation."""
     rewards = {name: np.full(BATCH, 0.7) for name in WEIGHTS}

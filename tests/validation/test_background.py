@@ -6,22 +6,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from tests.validation.policies import Echo, Failing, Gated
+from toolkit.validation import runner
 from toolkit.validation.background import BackgroundValidator
 from toolkit.validation.heldout import HeldOut
 from toolkit.validation.policy import FunctionPolicy, InlinePolicy, Policy
 from toolkit.validation.runner import Report, validate
 from toolkit.validation.scorers import Correctness
-from toolkit.validation.statistics import Estimate
+from toolkit.validation.statistics import Estimate, estimate
 
 
 class Counted(Echo):
@@ -64,26 +64,38 @@ def test_a_finished_report_is_polled_once_with_the_step_of_its_policy() -> None:
     assert drained(validator) == [5]
 
 
-def test_estimates_are_worked_out_on_the_thread_and_kept() -> None:
+def test_estimates_are_worked_out_on_the_thread_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Means and intervals of many problems take a while, which is not the training thread's to spend."""
     where: list[str] = []
 
-    class Asked(Report):
-        @cached_property
-        def estimates(self) -> dict[str, Estimate]:
-            where.append(threading.current_thread().name)
-            return super().estimates
+    def watched(scores: Sequence[float], prompts: Sequence[str]) -> Estimate:
+        where.append(threading.current_thread().name)
+        return estimate(scores, prompts)
 
-    def validated(policy: Policy, step: int) -> list[Report]:
-        return [Asked("echo", "", step, 0.0, ["1"], ["1"], ["1"], {"accuracy": [1.0]})]
-
-    validator = BackgroundValidator(validated)
+    monkeypatch.setattr(runner, "estimate", watched)
+    validator = BackgroundValidator(run)
     validator.submit(0, Echo())
     validator.close()
     report = validator.poll()
     assert report
-    assert report.estimates["accuracy"].mean == report.values()["heldout/echo/accuracy"] == 1
+    assert report.estimates["accuracy"].mean == report.values()["heldout/echo/accuracy"]
     assert where == ["toolkit-validation"]
+
+
+def test_scores_that_have_no_estimate_cost_only_their_data_set(caplog: pytest.LogCaptureFixture) -> None:
+    """What a scorer of anyone's gave for the second of three is no number: the first and the third are there."""
+    wrong: Any = [None]
+
+    def reports(policy: Policy, step: int) -> Iterator[Report]:
+        for number, score in enumerate(([1.0], wrong, [0.0])):
+            yield Report(f"data {number}", "", step, 0.0, ["1"], ["1"], ["1"], {"accuracy": score})
+
+    validator = BackgroundValidator(reports)
+    validator.submit(7, Echo())
+    validator.close()
+    assert [report.dataset for report in iter(validator.poll, None)] == ["data 0", "data 2"]
+    assert validator.complaints.count == 1
+    assert "what 'data 1' gave at step 7" in caplog.text
 
 
 def test_while_one_is_validated_others_are_refused_and_no_snapshot_is_taken_of_them() -> None:

@@ -101,11 +101,14 @@ class MergedMetricsCallback(MetricsCallback):
             return Found()
         self._say_missing(rollouts[0], families)
         together = joined(rollouts)
-        shares = [measure_share(rollouts, self._settings, families, step).on_host()]
+        # Both computations are under way before the first is waited for.
+        measured = [measure_share(rollouts, self._settings, families, step)]
         if "format" in families and together.completions:
-            shares.append(share_of_format(rollouts, self._settings.format).on_host())
-        if from_text := families.intersection(TEXT_NEEDS).difference(missing(together, families, TEXT_NEEDS)):
-            shares += self._share_of_text(together, from_text, step, complaints)
+            measured.append(share_of_format(rollouts, self._settings.format))
+        shares = [share.on_host() for share in measured]
+        if from_text := families.intersection(TEXT_NEEDS):
+            judged = from_text.difference(missing(together, from_text, TEXT_NEEDS))
+            shares += self._share_of_text(together, judged, step, complaints)
         return Found(seconds(together, families), together.timings or {}, shares)
 
     def _filled(self, row: dict[str, Any], parts: Sequence[Callable[[], Found]], event: StepEvent) -> dict[str, Any]:

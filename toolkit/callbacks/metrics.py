@@ -158,7 +158,7 @@ class MetricsCallback:
             return {}
 
     def _say_missing(self, rollout: Rollout, families: frozenset[str]) -> None:
-        """Say once of each family what it lacks, when it is first due."""
+        """Say of each family what it lacks when it is first due; what goes missing later is not looked for."""
         fresh = families - self._looked_at
         self._looked_at |= fresh
         if fresh and (lacking := missing(rollout, fresh, _NEEDS)):

@@ -91,10 +91,17 @@ class BackgroundValidator:
     def _report(self, step: int, policy: Policy) -> None:
         try:
             for report in self._validate(Budgeted(policy, self._budget_s) if self._budget_s else policy, step):
-                _ = report.estimates  # worked out here and kept: the training thread is handed the report
-                self._reports.append(report)
+                self._hand_on(report)
         except Exception as error:  # a policy or a scorer may raise anything; the training must not notice
             self.complaints.add(f"the validation of step {step}", error)
+
+    def _hand_on(self, report: Report) -> None:
+        try:
+            _ = report.estimates  # worked out here and kept: not by the training thread, which is handed the report
+        except Exception as error:  # scores may be anything, and must not cost the other data sets theirs
+            self.complaints.add(f"what {report.dataset!r} gave at step {report.policy_step}", error)
+        else:
+            self._reports.append(report)
 
     def _next(self) -> tuple[int, Policy] | None:
         with self._changed:

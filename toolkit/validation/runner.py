@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
+from types import MappingProxyType
 
 from toolkit.errors import ToolkitError
 from toolkit.record import Table, Value
@@ -45,7 +46,7 @@ class Report:
     macro: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def estimates(self) -> dict[str, Estimate]:
+    def estimates(self) -> Mapping[str, Estimate]:
         """Mean, standard error and interval of each scorer that gave a score at all.
 
         With several samples a prompt there are those of k attempts at it too, and where problems overlap with the
@@ -58,7 +59,7 @@ class Report:
             answers = [final_answer(completion) for completion in self.completions]
             for k in attempt_sizes(self.prompts):
                 found |= attempts(right, self.prompts, k, answers)
-        return found
+        return MappingProxyType(found)  # all who read the report share it
 
     def values(self) -> dict[str, Value]:
         """The report as metrics under `heldout/DATASET/`, with a few completions to read."""
