@@ -144,9 +144,11 @@ class MetricsCallback:
         if of_rollout and of_update:
             return values
         due = dict.fromkeys(_OF_UPDATE, of_update)
-        histograms = [key for key, value in values.items() if type(value) is Histogram]
-        early = {key for key in histograms if not due.get(key.partition("/")[0], of_rollout)}
-        return {key: value for key, value in values.items() if key not in early}
+        return {
+            key: value
+            for key, value in values.items()
+            if type(value) is not Histogram or due.get(key.partition("/")[0], of_rollout)
+        }
 
     def _judged(
         self, rollout: Rollout, families: frozenset[str], step: int, complaints: Complaints
