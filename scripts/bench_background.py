@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
+from asked import asked
 from flax import nnx
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
@@ -67,14 +68,9 @@ class Run:
 
 
 def main() -> None:
-    """Print a table of each host, or of those that are named: trl, demo, memory."""
-    named = sys.argv[1:] or ["trl", "demo", "memory"]
-    if "trl" in named:
-        table("TRL", trl)
-    if "demo" in named:
-        table("the demo", demo(warm_up(WarmupConfig())))
-    if "memory" in named:
-        memory()
+    """Print a table of each host, or of those that are named."""
+    for part in asked(sys.argv[1:], PARTS):
+        PARTS[part]()
 
 
 def table(name: str, train: Callable[[str], Run]) -> None:
@@ -206,6 +202,13 @@ def measured(run: Run) -> Iterator[None]:
     began = time.perf_counter()
     yield
     run.wall = time.perf_counter() - began
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "trl": lambda: table("TRL", trl),
+    "demo": lambda: table("the demo", demo(warm_up(WarmupConfig()))),
+    "memory": memory,
+}
 
 
 if __name__ == "__main__":

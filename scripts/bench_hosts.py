@@ -17,6 +17,7 @@ from typing import Any
 import bench_cost
 import numpy as np
 from alternation import KINDS, kind_of, report
+from asked import asked
 from transformers import TrainerCallback
 
 from toolkit.callbacks.trl import TRLCallback
@@ -31,7 +32,7 @@ WARM = 2
 
 def main() -> None:
     """Measure the hosts that are named, by default all."""
-    for host in sys.argv[1:] or HOSTS:
+    for host in asked(sys.argv[1:], HOSTS):
         HOSTS[host]()
 
 

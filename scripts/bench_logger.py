@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from asked import asked
 
 STEPS, SCALARS, EVERY, ROWS = 2_000, 50, 10, 8
 FAST_STEPS = {"mlflow": 500}  # 8,000 for the others, for which MLflow needs minutes
@@ -178,7 +179,7 @@ def main() -> None:
         case ["--soak", *count]:
             soak(int(count[0]) if count else 10)
         case names:
-            table(names or list(PEERS))
+            table(asked(names, PEERS))
 
 
 def table(names: Sequence[str]) -> None:

@@ -553,6 +553,19 @@ def test_work_ahead_that_fails_costs_no_row(caplog: pytest.LogCaptureFixture) ->
     assert "left out work ahead of a row: ZeroDivisionError" in caplog.text
 
 
+def test_a_row_that_comes_when_the_worker_has_just_ended_is_counted_as_dropped() -> None:
+    """Between being let in and being queued it may take so long that the logger is closed."""
+    logger = Logger([MemorySink()])
+
+    class Slow(dict[str, float]):
+        def values(self) -> Any:
+            logger.close()
+            return super().values()
+
+    logger.log(0, Slow(x=0.0))
+    assert logger.health == Health(0, 1, 0, 0)
+
+
 def test_logging_after_close_is_counted_as_dropped() -> None:
     """A row that comes too late raises nothing and is counted."""
     logger = Logger([MemorySink()])

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -90,6 +91,7 @@ class Logger:
         self._queue: queue.SimpleQueue[_Row | _Work | _Flush] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._closing = False
+        self._worker_is_done = False
         self._forked = False
         self._dropped = 0
         self.complaints = Complaints()
@@ -125,6 +127,8 @@ class Logger:
             return
         policy_step = step if policy_step is None else policy_step
         self._queue.put((stream, step, policy_step, time.time() if at is None else at, held))
+        if self._worker_is_done:  # it closed since this row was let in
+            self._drop_the_rest()
 
     def ahead(self, work: Callable[[], object]) -> None:
         """Have the worker do now what a row that is still to come will need, so that the row costs less later.
@@ -187,6 +191,12 @@ class Logger:
             reason = closed if self._closing else f"{self._capacity} rows wait already"
             _log.warning("rows are dropped from now on, and counted: %s", reason)
 
+    def _drop_the_rest(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                if isinstance(self._queue.get_nowait(), tuple):
+                    self._drop()
+
     @property
     def health(self) -> Health:
         """The counters of this moment."""
@@ -214,6 +224,8 @@ class Logger:
             for flush in flushes:
                 flush.marks.extend(lane.mark() for lane in self._lanes)
                 flush.reached.set()
+        self._worker_is_done = True
+        self._drop_the_rest()
         self._give_views()  # what another thread logged while `close` was called
         for lane in self._lanes:
             lane.close()

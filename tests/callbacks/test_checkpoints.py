@@ -183,6 +183,22 @@ def test_what_the_run_did_not_write_is_never_deleted(tmp_path: Path) -> None:
     assert (run.directory / "link").is_symlink()
 
 
+def test_a_checkpoint_in_a_bucket_keeps_its_url(tmp_path: Path) -> None:
+    """It stands in the index as the saver gave it, also for the run that goes on, may be the best, and is let be."""
+
+    class InBucket(Run):
+        def save(self, step: int, why: str) -> str:  # type: ignore[override]  # a saver may give a text
+            return f"gs://bucket//step_{step}"
+
+    run = InBucket(tmp_path, every=2, keep=1).train({0: 0.9}, 5)
+    assert run.index["best"] == "gs://bucket//step_0"
+    paths = [entry["path"] for entry in run.index["checkpoints"]]
+    assert paths == ["gs://bucket//step_0", "gs://bucket//step_2", "gs://bucket//step_4"]
+    said = [text.text for _, text in run.sink.series("checkpoint/saved", "system") if isinstance(text, Text)]
+    assert said[1] == "step 2 at gs://bucket//step_2: every 2 steps"
+    assert Run(tmp_path, every=100, keep=1).train({}, 1).index == run.index
+
+
 @pytest.mark.parametrize("target", [".", "..", "latest"])
 def test_a_save_that_always_gives_the_same_path_loses_nothing(tmp_path: Path, target: str) -> None:
     """Neither one checkpoint that is written over, nor a directory that holds the others, is deleted."""

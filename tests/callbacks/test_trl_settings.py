@@ -337,7 +337,7 @@ def test_what_callbacks_ask_for(tmp_path: Path) -> None:
     assert trainer.state.global_step == 3
     told = [(event.step, event.path, event.why) for event in saved if isinstance(event, CheckpointEvent)]
     assert told[0] == (2, tmp_path / "checkpoint-2", "it looks good")
-    assert all(path.is_dir() for _, path, _ in told)
+    assert all(Path(path).is_dir() for _, path, _ in told)
 
 
 class Often:

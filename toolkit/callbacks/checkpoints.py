@@ -14,6 +14,7 @@ from typing import Any
 
 from toolkit.callbacks import CheckpointEvent, EndEvent, ReportEvent, StartEvent, StepEvent, SubmitEvent
 from toolkit.callbacks.asks import Checkpoint
+from toolkit.location import is_url
 from toolkit.logger import Logger
 from toolkit.own_log import log as _log
 from toolkit.record import Text
@@ -185,6 +186,8 @@ class CheckpointCallback:
 
     def _is_ours(self, entry: Entry) -> bool:
         """Whether it may be deleted: an index may have been copied, and name the checkpoints of another run."""
+        if is_url(entry.path):
+            return False
         return entry.path in self._expendable or (entry.ours and self._directory in self._whole(entry).parents)
 
     def _delete(self, entry: Entry, logger: Logger) -> None:
@@ -201,8 +204,10 @@ class CheckpointCallback:
     def _whole(self, entry: Entry) -> Path:
         return (self._directory / entry.path).resolve()
 
-    def _written(self, path: Path) -> str:
+    def _written(self, path: Path | str) -> str:
         """The path as it stands in the index: from the index, where it lies beside it, so that a run can be moved."""
+        if isinstance(path, str):
+            return path
         whole = path.resolve()
         return str(whole.relative_to(self._directory)) if self._directory in whole.parents else str(whole)
 

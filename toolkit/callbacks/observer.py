@@ -25,6 +25,7 @@ from toolkit.callbacks.hooks import Hooks
 from toolkit.callbacks.steps import StepEvents
 from toolkit.callbacks.validation import ValidationCallback
 from toolkit.config import Config
+from toolkit.location import located
 from toolkit.logger import Logger
 from toolkit.record import Text
 from toolkit.trees import Trees
@@ -266,7 +267,7 @@ class Observer:
             self._guarded("a checkpoint", self._call_saved, step, path, why, known)
 
     def _call_saved(self, step: int, path: str | Path, why: str, known: Mapping[str, Any]) -> None:
-        event = CheckpointEvent(int(step), Path(path).absolute(), why, self.logger, **known)
+        event = CheckpointEvent(int(step), located(path), why, self.logger, **known)
         self._hooks.call("on_checkpoint", event)
 
     def _guarded(self, what: str, hook: Callable[..., Any], *arguments: Any) -> Any:
