@@ -16,6 +16,7 @@ from typing import Self, TypeAlias
 
 from toolkit import shutdown
 from toolkit.complaints import Complaints
+from toolkit.cores import use_one_core
 from toolkit.lane import Lane, Turns, give_all
 from toolkit.names import valid_name
 from toolkit.own_log import log as _log
@@ -214,6 +215,7 @@ class Logger:
     def _work(self) -> None:
         while not (self._closing and self._queue.empty()):
             waiting = self._gathered()
+            self._do(use_one_core)
             for burst in self._bursts(waiting):
                 self._give(burst)
                 if len(self._for_views) > self._most_held or time.monotonic() >= self._views_due:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from toolkit.complaints import Complaints
+from toolkit.cores import use_one_core
 from toolkit.validation.budget import Budgeted
 from toolkit.validation.policy import InlinePolicy, Policy
 from toolkit.validation.runner import Report
@@ -82,6 +83,7 @@ class BackgroundValidator:
 
     def _work(self) -> None:
         while (submitted := self._next()) is not None:
+            use_one_core()
             self._report(*submitted)
             del submitted  # with it goes the snapshot
             with self._changed:
