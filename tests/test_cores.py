@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -50,12 +51,44 @@ def test_one_thread_uses_one_core_and_all_others_what_they_did() -> None:
 
 
 def test_without_torch_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also while it is being loaded; once it is there, it is asked."""
-    monkeypatch.setitem(sys.modules, "torch", None)
-    use_one_core()
-    monkeypatch.undo()
-    torch.set_num_threads(3)
-    assert of_new_thread(use_one_core) == 1
+    """Also while it is being loaded; a thread that asked too early may ask again."""
+
+    def early_and_again() -> None:
+        for unready in (None, ModuleType("torch")):
+            with monkeypatch.context() as patched:
+                patched.setitem(sys.modules, "torch", unready)
+                use_one_core()
+        assert of_thread() == 3
+        use_one_core()
+
+    assert of_new_thread(early_and_again) == 1
+
+
+def test_where_no_other_thread_can_begin_all_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one, what torch is told would stay for all threads to come."""
+
+    def refused(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def where_none_begins() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            use_one_core()
+
+    assert of_new_thread(where_none_begins) == 3
+    assert of_new_thread() == 3
+
+
+def test_later_threads_keep_what_torch_is_set_to_now() -> None:
+    """Not what it was when this thread first computed."""
+
+    def computed_before() -> None:
+        assert of_thread() == 3
+        of_new_thread(lambda: torch.set_num_threads(5))
+        use_one_core()
+
+    assert of_new_thread(computed_before) == 1
+    assert of_new_thread() == 5
 
 
 def test_the_worker_computes_rows_on_one_core() -> None:
@@ -64,7 +97,7 @@ def test_the_worker_computes_rows_on_one_core() -> None:
     with Logger([sink]) as logger:
         logger.log(0, lambda: {"threads": float(of_thread())})
     assert sink.series("threads") == [(0, 1.0)]
-    assert torch.get_num_threads() == 3
+    assert of_new_thread() == 3
 
 
 def test_what_validates_beside_the_training_uses_one_core() -> None:
@@ -86,4 +119,4 @@ def test_what_validates_beside_the_training_uses_one_core() -> None:
     assert validator.submit(0, Policy())
     validator.close()
     assert threads == [1]
-    assert torch.get_num_threads() == 3
+    assert of_new_thread() == 3

@@ -196,7 +196,11 @@ def test_a_checkpoint_in_a_bucket_keeps_its_url(tmp_path: Path) -> None:
     assert paths == ["gs://bucket//step_0", "gs://bucket//step_2", "gs://bucket//step_4"]
     said = [text.text for _, text in run.sink.series("checkpoint/saved", "system") if isinstance(text, Text)]
     assert said[1] == "step 2 at gs://bucket//step_2: every 2 steps"
-    assert Run(tmp_path, every=100, keep=1).train({}, 1).index == run.index
+    again = Run(tmp_path, every=1, keep=1).train({}, 7)
+    assert [entry["path"] for entry in again.index["checkpoints"]] == [*paths, "step_6"]
+    once_more = Run(tmp_path, every=100, keep=1).train({}, 1)
+    assert once_more.index == again.index
+    assert once_more.index["best"] == paths[0]
 
 
 @pytest.mark.parametrize("target", [".", "..", "latest"])

@@ -173,7 +173,7 @@ class ReportEvent:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEvent:
-    """The state of the training after `step` was saved at `path`, and why: an absolute path, or a URL as a text.
+    """The state of the training after `step` was saved at `path`, and why. `path` is absolute, or a URL as a text.
 
     `ours` says that the observer had it saved; otherwise it is the host's. `seconds` is how long that took. A host's is
     `expendable` where it was saved only because a callback asked for it: it may be deleted.

@@ -71,8 +71,8 @@ class CheckpointCallback:
         if index.exists():
             self._entries = [Entry(**entry) for entry in json.loads(index.read_text())["checkpoints"]]
             # Where nothing is there at all, they may lie where this process cannot look.
-            if any(self._whole(entry).exists() for entry in self._entries):
-                self._there = {entry.path for entry in self._entries}
+            if any(map(self._is_there, self._entries)):
+                self._there = {entry.path for entry in self._entries if not is_url(entry.path)}
                 self._forget_deleted()
             self._best = self._chosen()
 
@@ -173,11 +173,15 @@ class CheckpointCallback:
 
     def _forget_deleted(self) -> None:
         """Drop the entries of what was there and is not; what was never there may still be being written."""
-        there = {entry.path for entry in self._entries if self._whole(entry).exists()}
+        there = {entry.path for entry in self._entries if self._is_there(entry)}
         deleted, self._there = self._there - there, there
         self._entries = [entry for entry in self._entries if entry.path not in deleted]
         if self._best is not None and self._best.path in deleted:
             self._best = None
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Whether it is seen on the disk; nobody looks for a URL."""
+        return not is_url(entry.path) and self._whole(entry).exists()
 
     def _superfluous(self) -> list[Entry]:
         older = [entry for entry in self._entries if self._is_ours(entry)][: -self._settings.keep]

@@ -19,7 +19,8 @@ class BackgroundValidator:
     """Runs `validate(policy, step)`, which gives reports, for submitted policies, in the order of their steps.
 
     There is one slot, and so never more than one snapshot: while a validation runs, submitted policies are refused, and
-    no copy of them is taken. One that takes longer than `budget_s` is given up. What a validation raises is logged and
+    no copy of them is taken. One that takes longer than `budget_s` is given up. What it computes with torch on a CPU it
+    computes on one core. What a validation raises is logged and
     counted, and never reaches the training thread.
     """
 
