@@ -20,8 +20,7 @@ class BackgroundValidator:
 
     There is one slot, and so never more than one snapshot: while a validation runs, submitted policies are refused, and
     no copy of them is taken. One that takes longer than `budget_s` is given up. What it computes with torch on a CPU it
-    computes on one core. What a validation raises is logged and
-    counted, and never reaches the training thread.
+    computes on one core. What a validation raises is logged and counted, and never reaches the training thread.
     """
 
     def __init__(
