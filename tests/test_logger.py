@@ -566,6 +566,28 @@ def test_a_row_that_comes_when_the_worker_has_just_ended_is_counted_as_dropped()
     assert logger.health == Health(0, 1, 0, 0)
 
 
+def test_flush_while_the_logger_closes_waits_for_its_end() -> None:
+    """The worker has ended and takes no more, while a sink still closes: what was logged is then written."""
+    closing, gate, flushed = threading.Event(), threading.Event(), list[bool]()
+
+    class Closing(MemorySink):
+        def close(self) -> None:
+            closing.set()
+            gate.wait(30)
+
+    logger = Logger([Closing()])
+    other = threading.Thread(target=logger.close)
+    other.start()
+    assert closing.wait(30)
+    assert not logger.flush(timeout_s=0.01)
+    late = threading.Thread(target=lambda: flushed.append(logger.flush(timeout_s=3600)))
+    late.start()
+    gate.set()
+    late.join(60)
+    other.join()
+    assert flushed == [True]
+
+
 def test_logging_after_close_is_counted_as_dropped() -> None:
     """A row that comes too late raises nothing and is counted."""
     logger = Logger([MemorySink()])

@@ -46,12 +46,16 @@ class Health:
     bad_values: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Flush:
-    """A caller that waits: `reached` is set when the rows before it are with the lanes, and `marks` say the rest."""
+    """A caller that waits: `reached` is set when the rows before it are with the lanes, and `marks` say the rest.
+
+    Where it came `too_late` there are no marks: all is written when the logger has ended.
+    """
 
     reached: threading.Event = field(default_factory=threading.Event)
     marks: list[threading.Event] = field(default_factory=list)
+    too_late: bool = False
 
 
 class Logger:
@@ -147,8 +151,12 @@ class Logger:
         flush = _Flush()
         self._queue.put(flush)
         self._hurry.set()
+        if self._worker_is_done:
+            self._drop_the_rest()
         if not flush.reached.wait(timeout_s):
             return False
+        if flush.too_late:
+            return self._ends_by(deadline)
         return all(mark.wait(max(0.0, deadline - time.monotonic())) for mark in flush.marks)
 
     def close(self) -> None:
@@ -160,18 +168,21 @@ class Logger:
             self._closing = True
             self._queue.put(_Flush())
             self._hurry.set()
-        deadline = time.monotonic() + self._close_s
-        # Not Thread.join, which must not be entered again from a signal handler, nor after an interrupt ended it.
-        while not self._ended and time.monotonic() < deadline:
-            time.sleep(0.002)
+        ended = self._ends_by(time.monotonic() + self._close_s)
         atexit.unregister(self.close)
         shutdown.forget(self.close)
-        if not self._ended:
+        if not ended:
             self._say_what_is_open()
 
     @property
     def _ended(self) -> bool:
         return self._forked or (not self._worker.is_alive() and all(lane.ended for lane in self._lanes))
+
+    def _ends_by(self, deadline: float) -> bool:
+        # Not Thread.join, which must not be entered again from a signal handler, nor after an interrupt ended it.
+        while not self._ended and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return self._ended
 
     def _say_what_is_open(self) -> None:
         waiting = max(0, self._queue.qsize() - 1)  # one of them is the call of close
@@ -195,8 +206,12 @@ class Logger:
     def _drop_the_rest(self) -> None:
         with suppress(queue.Empty):
             while True:
-                if isinstance(self._queue.get_nowait(), tuple):
+                entry = self._queue.get_nowait()
+                if isinstance(entry, tuple):
                     self._drop()
+                elif isinstance(entry, _Flush):
+                    entry.too_late = True
+                    entry.reached.set()
 
     @property
     def health(self) -> Health:
